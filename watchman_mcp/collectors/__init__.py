@@ -1,0 +1,100 @@
+"""What a collector is: it reads one part of the machine and says what is there, text in, graph out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from ..errors import Absent, WatchmanError
+from ..machine import Machine
+from ..schema import Edge, EdgeType, Label
+from ..schema.core import Record
+from ..settings import Settings
+
+Seen = Label | Edge | Record
+"""What a collector yields."""
+
+
+@dataclass(frozen=True)
+class Unobserved:
+    """Something that could not be looked at: never swept, always said."""
+
+    what: str
+    why: str
+
+
+@dataclass
+class Look:
+    """One look of one collector: what it may read, and what the runner learns beside the graph.
+
+    `marks` holds JSON values that the collector left at its last successful look (positions in logs); it is kept when
+    the look succeeds, with the rows, or not at all.
+    """
+
+    machine: Machine
+    settings: Settings
+    scope: str
+    marks: dict[str, object] = field(default_factory=dict)
+    unobserved: list[Unobserved] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def part(self, scope: str) -> Iterator[None]:
+        """Everything yielded inside belongs to this scope, `COLLECTOR:PLACE`; if it cannot be read, only this scope is lost."""
+        whole, self.scope = self.scope, scope
+        try:
+            yield
+            self.seen.add(scope)
+        except Absent:
+            pass  # a place that vanished between listing and reading is a place that is not there
+        except WatchmanError as error:
+            self.failed.add(scope)
+            self.unobserved.append(Unobserved(scope, str(error)))
+        finally:
+            self.scope = whole
+
+    def cannot(self, what: str, why: str) -> None:
+        """Say that something, a scope or all below it, could not be looked at."""
+        self.unobserved.append(Unobserved(what, why))
+
+
+@dataclass(frozen=True)
+class Collector:
+    """One collector: `collect` yields the complete present state of what it `emits`, and new records.
+
+    It may raise Absent (the thing is not on this machine: nothing to see, nothing swept), Denied or Broken; it does not
+    catch, write, log, sleep or read a clock. `watch` are paths whose change means "look again now".
+    """
+
+    collect: Callable[[Look], Iterator[Seen]]
+    emits: tuple[type[Label] | EdgeType, ...]
+    every: Callable[[Settings], float]
+    watch: tuple[str, ...] = ()
+    version: int = 1
+    name: str = ""
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The names of the labels that it owns."""
+        return frozenset(e.__name__ for e in self.emits if not isinstance(e, EdgeType))
+
+
+@cache
+def load() -> tuple[Collector, ...]:
+    """Every collector of this folder, named by its file."""
+    found = []
+    for module in iter_modules(__path__):
+        collector: Collector = import_module(f"{__name__}.{module.name}").collector
+        object.__setattr__(collector, "name", module.name)
+        found.append(collector)
+    return tuple(found)
+
+
+def minutes(count: float) -> Callable[[Settings], float]:
+    """An interval that no setting changes."""
+    return lambda _settings: count * 60

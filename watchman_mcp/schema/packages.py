@@ -1,0 +1,59 @@
+"""Packages: installed software of every manager and what it needs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from .base import EdgeType, Label
+
+
+class Software(Label):
+    """A package that is, or was, installed by a package manager."""
+
+    identity: ClassVar = ("manager", "key", "architecture", "location")
+    volatile: ClassVar = frozenset({"installed_at", "size_bytes"})
+    word: ClassVar = "package"
+
+    key: str = Field(description="Bare package name, in the manager's normal form: docker-ce, pyyaml.")
+    name: str = Field(description="Package name as the package itself writes it.")
+    version: str | None = Field(default=None, description="Installed version, with epoch and revision.")
+    manager: str = Field(description="Package manager: apt, pip, uv, pipx.")
+    architecture: str | None = Field(default=None, description="Architecture the package was built for.")
+    location: str | None = Field(default=None, description="Environment or prefix, where a manager has several.")
+    source_package: str | None = Field(default=None, description="Source package it was built from.")
+    installed_at: datetime | None = Field(default=None, description="When this version was put on the disk.")
+    requested: bool | None = Field(default=None, description="Asked for by a person; false: came as a dependency.")
+    held: bool | None = Field(default=None, description="Kept from updates by a hold or a pin.")
+    state: str | None = Field(default=None, description="installed, or what is wrong: unpacked, half-configured, ...")
+    size_bytes: int | None = Field(default=None, description="Installed size in bytes.")
+    summary: str | None = Field(default=None, description="One line about the package, by its author.")
+
+    @classmethod
+    def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+        """Installs, removals and version changes have the names that package logs give them."""
+        if before is None:
+            return "package_install"
+        if after is None:
+            return "package_remove"
+        if before["version"] == after["version"]:
+            return "package_changed"
+        order = compare_versions(after["manager"], str(after["version"]), str(before["version"]))
+        return "package_downgrade" if order < 0 else "package_update"
+
+
+def compare_versions(manager: str, one: str, other: str) -> int:
+    """-1, 0 or 1 as version `one` is earlier than, the same as or later than `other`; 1 for unreadable versions."""
+    from univers import versions  # where an update is seen, not at start
+
+    kind = versions.DebianVersion if manager == "apt" else versions.PypiVersion
+    try:
+        first, second = kind(one), kind(other)
+        return (first > second) - (first < second)
+    except (versions.InvalidVersion, ValueError, TypeError):
+        return 0 if one == other else 1
+
+
+DEPENDS_ON = EdgeType("DEPENDS_ON", (Software,), (Software,), "The package needs this one to be installed.")
