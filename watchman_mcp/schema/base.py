@@ -38,6 +38,8 @@ class Label(BaseModel):
     """How long a vanished node of this label is kept; None: as `[retention] tombstones_days` says."""
     word: ClassVar[str] = ""
     """The domain word of the label's event types, `package` in `package_install`."""
+    changed_at: ClassVar[str] = ""
+    """The field, if there is one, that tells when a node got its present state."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -64,6 +66,17 @@ class Label(BaseModel):
         """The `Event.type` of a change that no record of the machine explains."""
         what = "appeared" if before is None else "vanished" if after is None else "changed"
         return f"{cls.word or cls.__name__.lower()}_{what}"
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """What an event about this change says of its subject, beside the changed fields."""
+        values = after or before or {}
+        return {"subject": str(values.get("name") or values[cls.identity[-1]])}
+
+    @classmethod
+    def explained_by(cls, event: dict[str, Any], after: dict[str, Any] | None) -> bool:
+        """Whether a recorded event about the node leads to the state `after`."""
+        return True
 
 
 def path_of(label: type[Label], *identity: object) -> str:

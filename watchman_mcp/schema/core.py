@@ -56,7 +56,7 @@ class Event(Label):
     location: str | None = Field(default=None, description="Environment of the package where a manager has several.")
     command: str | None = Field(default=None, description="Command line that caused it, secrets removed.")
     by: str | None = Field(default=None, description="Who asked for it, where the log says so.")
-    transaction: str | None = Field(default=None, description="Events of one run of a manager share this.")
+    transaction_id: str | None = Field(default=None, description="Events of one run of a manager share this.")
     error: str | None = Field(default=None, description="What the manager says went wrong in that run.")
     ts_earliest: datetime | None = Field(default=None, description="It happened after this, for observed changes.")
     fields: list[str] | None = Field(default=None, description="Properties that changed, parallel to before and after.")
@@ -77,6 +77,7 @@ class CollectorRun(Label):
     runs: int = Field(description="Looks in the stretch.")
     duration_ms: float = Field(description="How long the newest look took.")
     items: int = Field(description="Nodes, edges and records of the newest look.")
+    looks_for: list[str] = Field(description="Labels that it brings.")
     unobserved: list[str] | None = Field(default=None, description="What could not be looked at, and why.")
     error: str | None = Field(default=None, description="Why a look failed.")
 

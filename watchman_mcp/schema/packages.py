@@ -16,6 +16,7 @@ class Software(Label):
     identity: ClassVar = ("manager", "key", "architecture", "location")
     volatile: ClassVar = frozenset({"installed_at", "size_bytes"})
     word: ClassVar = "package"
+    changed_at: ClassVar = "installed_at"
 
     key: str = Field(description="Bare package name, in the manager's normal form: docker-ce, pyyaml.")
     name: str = Field(description="Package name as the package itself writes it.")
@@ -42,6 +43,20 @@ class Software(Label):
             return "package_changed"
         order = compare_versions(after["manager"], str(after["version"]), str(before["version"]))
         return "package_downgrade" if order < 0 else "package_update"
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """Name and versions as package logs give them."""
+        values = after or before or {}
+        same = {name: values[name] for name in ("version", "manager", "architecture", "location")}
+        previous = before["version"] if before and after and before["version"] != after["version"] else None
+        return {"subject": values["key"], "package_name": values["key"], "previous": previous, **same}
+
+    @classmethod
+    def explained_by(cls, event: dict[str, Any], after: dict[str, Any] | None) -> bool:
+        """An install or update to the version that is there; a removal of what is not."""
+        gone = event["type"] in ("package_remove", "package_purge")
+        return gone if after is None else not gone and event["version"] == after["version"]
 
 
 def compare_versions(manager: str, one: str, other: str) -> int:

@@ -1,0 +1,295 @@
+"""The daemon: the only wiring file. Settings -> store -> runner -> sessions."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import logging.handlers
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import SocketListener
+
+from watchman_mcp import __version__, bridge, retention
+from watchman_mcp.cleaning import Cleaner, LogFilter
+from watchman_mcp.collectors import load as load_collectors
+from watchman_mcp.errors import Denied, WatchmanError
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.files import Files
+from watchman_mcp.settings import Settings
+from watchman_mcp.settings import load as load_settings
+from watchman_mcp.store.sqlite import Store
+from watchman_mcp.tools import About
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from watchman_mcp.server import Server
+
+log = logging.getLogger(__name__)
+DRAIN = 5.0
+"""Seconds that requests in flight have to end after SIGTERM."""
+
+
+@dataclass
+class Start:
+    """How this daemon was started."""
+
+    directory: Path | None
+    config: str
+    mode: str
+    lock: int = -1
+    listener: socket.socket | None = None
+    environ: dict[str, str] | None = None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run as a bridge started it, or for one client on stdio."""
+    parser = argparse.ArgumentParser(prog="watchman_mcp.daemon")
+    parser.add_argument("--lock", type=int, default=-1)
+    parser.add_argument("--listen", type=int, default=-1)
+    parser.add_argument("--directory", default="")
+    parser.add_argument("--config", default="")
+    parser.add_argument("--stdio", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    given = parser.parse_args(arguments)
+    if given.stdio:
+        return stdio(given.config, memory=given.memory)
+    os.set_inheritable(given.lock, False)
+    os.set_inheritable(given.listen, False)
+    start = Start(Path(given.directory), given.config, "on-demand", given.lock, socket.socket(fileno=given.listen))
+    return run(start)
+
+
+def serve(config: str) -> int:
+    """Stay until told to end: `watchman-mcp serve`. Takes the place of a daemon that a client started."""
+    directory = bridge.state_directory(config)
+    lock, listener = bridge.take_over(directory, config)
+    bridge.serving(lock)
+    return run(Start(Path(directory), config, "staying", lock, listener, dict(os.environ)))
+
+
+def stdio(config: str, *, memory: bool = False) -> int:
+    """Serve one client on stdin and stdout, without bridge; refuses while a daemon owns the state directory.
+
+    Raises: Denied when one does.
+    """
+    if memory:
+        return run(Start(None, config, "stdio"))
+    directory = bridge.state_directory(config)
+    try:
+        lock, listener = bridge.own(directory, "staying", config)
+    except BlockingIOError:
+        raise Denied(f"a daemon owns {directory}; run `watchman-mcp` without --stdio to use it, or `watchman-mcp stop`") from None
+    return run(Start(Path(directory), config, "stdio", lock, listener))
+
+
+def run(start: Start) -> int:
+    """Everything, until SIGTERM, EOF or nobody needs it any more. A stuck worker thread does not hold the exit."""
+    os.chdir("/")
+    os.umask(0o077)
+    try:
+        settings = load_settings(start.config, start.environ)
+        key = _key(start.directory)
+        _log_to(start.directory, Cleaner(key), start.mode == "staying")
+        daemon = Daemon(start, settings, Cleaner(key))
+    except WatchmanError as error:
+        print(f"watchman-mcp: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
+        return 1
+    anyio.run(daemon.run)
+    if any(t.name.startswith(("AnyIO", "asyncio")) for t in threading.enumerate()):
+        logging.shutdown()
+        os._exit(0)  # a collector's thread may hang in the kernel for good
+    return 0
+
+
+def _key(directory: Path | None) -> bytes:
+    """The key of the fingerprints that stand for secrets: made once, kept beside the database, never in it."""
+    if directory is None:
+        return secrets.token_bytes(32)
+    path = directory / "key"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            key = secrets.token_bytes(32)
+            file.write(key)
+        return key
+
+
+def _log_to(directory: Path | None, cleaner: Cleaner, also_stderr: bool) -> None:
+    """A rotated file in the state directory; everything logged has passed cleaning."""
+    handlers: list[logging.Handler] = []
+    if directory is not None:
+        handlers.append(logging.handlers.RotatingFileHandler(directory / "daemon.log", maxBytes=2_000_000, backupCount=3, encoding="utf-8"))
+    if also_stderr or directory is None:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    form = LogFilter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"), cleaner)
+    for handler in handlers:
+        handler.setFormatter(form)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    for noisy in ("mcp", "watchfiles", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class Daemon:
+    """One process, one state directory, all sessions."""
+
+    def __init__(self, start: Start, settings: Settings, cleaner: Cleaner) -> None:
+        self.start, self.settings, self.cleaner = start, settings, cleaner
+        self.store = Store(start.directory, settings.store.size_cap_mb)
+        root = Path(settings.host.root)
+        self.machine = Machine(Files(root), Commands(settings.daemon.command_path), root)
+        self.clients = 0
+        self.left_at = anyio_clock()
+        self.ending = threading.Event()
+
+    async def run(self) -> None:
+        """Serve until the end, then leave in order."""
+        log.info("watchman %s, pid %d, %s, root %s", __version__, os.getpid(), self.start.mode, self.machine.root)
+        try:
+            async with self._server() as server:
+                await self._serve(server)
+        finally:
+            await anyio.to_thread.run_sync(self.store.close)
+            if self.start.directory and self.start.listener:
+                with suppress(FileNotFoundError):
+                    os.unlink(self.start.directory / "sock")
+            log.info("ended")
+
+    @asynccontextmanager
+    async def _server(self) -> AsyncIterator[Server]:
+        """The server and the collectors behind it. The protocol's modules take most of a start: they load meanwhile."""
+        changed: list[Callable[[frozenset[str]], Awaitable[None]]] = []
+
+        async def publish(labels: frozenset[str]) -> None:
+            for one in changed:
+                await one(labels)
+
+        from watchman_mcp.runner import Runner
+
+        runner = Runner(self.store, self.machine, self.settings, load_collectors(), self.cleaner, publish)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            tasks.start_soon(retention.keep, self.store, self.settings)
+            server_module, notifications_module = await anyio.to_thread.run_sync(_import_protocol)
+            notifications = notifications_module.Notifications(tasks)
+            server = server_module.Server(self.store, runner, self._about(runner), notifications)
+            changed.append(server.changed)
+            yield server
+            tasks.cancel_scope.cancel()
+
+    def _about(self, runner: Any) -> About:
+        directory = str(self.start.directory or "")
+        return About(
+            version=__version__,
+            directory=directory or "none: kept in memory",
+            log=f"{directory}/daemon.log" if directory else "stderr",
+            config=self.start.config,
+            mode=self.start.mode,
+            started_at=datetime.now(UTC),
+            root=str(self.machine.root),
+            uid=os.geteuid(),
+            clients=lambda: self.clients,
+            work=lambda: [f"{s.name}: looking" for s in runner.status.values() if s.busy],
+            areas={c.name: tuple(sorted(c.labels)) for c in runner.collectors.values()},
+        )
+
+    async def _serve(self, server: Server) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_on_signal, server, tasks.cancel_scope)
+            if self.start.mode == "stdio":
+                await self._serve_stdio(server)
+                tasks.cancel_scope.cancel()
+                return
+            assert self.start.listener is not None
+            if self.start.mode == "on-demand":
+                bridge.serving(self.start.lock)
+                tasks.start_soon(self._end_when_unneeded, tasks.cancel_scope)
+            listener = await SocketListener.from_socket(self.start.listener)
+            async with listener:
+                await listener.serve(lambda stream: self._session(server, stream))
+
+    async def _session(self, server: Server, stream: Any) -> None:
+        from watchman_mcp.sessions import serve as serve_session
+
+        if not _same_user(stream):
+            await stream.aclose()
+            return
+        self.clients += 1
+        try:
+            await serve_session(server, stream)
+        except Exception:  # a fault in one session must not end the others
+            log.exception("a session ended by a fault of Watchman's own")
+        finally:
+            self.clients -= 1
+            self.left_at = anyio_clock()
+
+    async def _serve_stdio(self, server: Server) -> None:
+        from watchman_mcp import sessions
+
+        self.clients = 1
+        await sessions.serve(server, sessions.Stdio())
+
+    async def _end_when_unneeded(self, scope: anyio.CancelScope) -> None:
+        """Leave once nobody has been connected for `linger_seconds`."""
+        linger = self.settings.daemon.linger_seconds
+        while True:
+            await anyio.sleep(min(5.0, max(linger / 4, 0.2)))
+            if self.clients == 0 and anyio_clock() - self.left_at >= linger:
+                log.info("no client for %d s", linger)
+                scope.cancel()
+
+    async def _end_on_signal(self, server: Server, scope: anyio.CancelScope) -> None:
+        """SIGTERM lets requests in flight end, for a while."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                log.info("%s: draining", signal.Signals(number).name)
+                if self.start.listener is not None:
+                    with suppress(OSError):
+                        self.start.listener.shutdown(socket.SHUT_RD)
+                with anyio.move_on_after(DRAIN):
+                    while server.in_flight:
+                        await anyio.sleep(0.02)
+                scope.cancel()
+
+
+def _import_protocol() -> tuple[Any, Any]:
+    from watchman_mcp import notifications, server
+
+    return server, notifications
+
+
+def _same_user(stream: Any) -> bool:
+    """Whether the peer is our user or root; the socket's mode says so too, this says it again."""
+    from anyio.abc import SocketAttribute
+
+    peer = stream.extra(SocketAttribute.raw_socket)
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    uid = int.from_bytes(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+    return uid in (0, os.geteuid())
+
+
+def anyio_clock() -> float:
+    """A clock that does not stop while the machine sleeps and never goes back."""
+    import time
+
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

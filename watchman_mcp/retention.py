@@ -1,0 +1,119 @@
+"""How long things are kept: at start and once a day, in bounded transactions."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import anyio
+from anyio import to_thread
+
+from watchman_mcp.errors import StoreError
+from watchman_mcp.settings import Settings
+from watchman_mcp.store.opening import full_check
+from watchman_mcp.store.sqlite import CHUNK, Store
+from watchman_mcp.store.tables import Table, nodes, samples, to_ms, to_text
+
+log = logging.getLogger(__name__)
+DAY = 86_400
+ROLLED_SECONDS = 3600
+"""Samples older than `[retention] samples_raw_days` become one for each hour."""
+FOREVER = "package_*"
+"""Events that are never dropped."""
+
+
+async def keep(store: Store, settings: Settings) -> None:
+    """Apply the retention now and every day, until cancelled."""
+    while True:
+        try:
+            await to_thread.run_sync(apply, store, settings, datetime.now(UTC))
+        except StoreError as error:
+            log.warning("retention: %s", error)
+        await anyio.sleep(DAY)
+
+
+def apply(store: Store, settings: Settings, now: datetime) -> None:
+    """Drop what is older than the settings say, roll old samples up, keep the file under its cap, and check it."""
+    kept = settings.retention
+    for one in nodes():
+        if one.name == "Event":
+            _drop_events(store, now - timedelta(days=kept.events_days))
+        else:
+            store.prune(one.name, now - (one.label.keep or timedelta(days=kept.tombstones_days)))
+    _drop_journal(store, now - timedelta(days=kept.journal_days))
+    for one in samples():
+        roll_up(store, one, now - timedelta(days=kept.samples_raw_days))
+        store.prune(one.name, now - timedelta(days=kept.samples_days))
+    _keep_under_cap(store, now)
+    problem = store.change(full_check_in_transaction)
+    if problem:
+        store.notes.append(f"The database is damaged: {problem}. Stop Watchman; the next start sets the file aside.")
+        log.error("%s", store.notes[-1])
+
+
+def full_check_in_transaction(db: sqlite3.Connection) -> str:
+    """The full check, as one change among others."""
+    return full_check(db)
+
+
+def _drop_events(store: Store, before: datetime) -> None:
+    def drop(db: sqlite3.Connection) -> int:
+        sql = "DELETE FROM Event WHERE seq IN (SELECT seq FROM Event WHERE ts < ? AND type NOT GLOB ? LIMIT ?)"
+        return db.execute(sql, (to_text(before), FOREVER, CHUNK)).rowcount
+
+    while store.change(drop) == CHUNK:
+        pass
+
+
+def _drop_journal(store: Store, before: datetime) -> None:
+    """Forget what was before: states then are no longer known, and nothing pretends otherwise."""
+
+    def drop(db: sqlite3.Connection) -> int:
+        top = db.execute("SELECT max(seq) FROM (SELECT seq FROM _journal WHERE recorded_at < ? ORDER BY seq LIMIT ?)", (to_text(before), CHUNK)).fetchone()[0]
+        if top is None:
+            return 0
+        db.execute("INSERT OR REPLACE INTO _meta VALUES ('journal_from', ?)", (str(top),))
+        return db.execute("DELETE FROM _journal WHERE seq <= ? AND recorded_at < ?", (top, to_text(before))).rowcount
+
+    while store.change(drop):
+        pass
+
+
+def roll_up(store: Store, kept: Table, before: datetime) -> None:
+    """Turn raw samples into hourly means, an hour of all series at a time."""
+    name, limit = f"_{kept.name}", to_ms(before) // (ROLLED_SECONDS * 1000) * ROLLED_SECONDS * 1000
+    numbers = [c.name for c in kept.measures if not c.many]
+    lists = [c.name for c in kept.measures if c.many]
+    means = ", ".join([f'round(avg("{n}"))' for n in numbers] + [f'max("{n}")' for n in lists])
+    columns = ", ".join(f'"{n}"' for n in numbers + lists)
+
+    def roll(db: sqlite3.Connection) -> int:
+        oldest = db.execute(f'SELECT min(ts) FROM "{name}" WHERE span IS NULL AND ts < ?', (limit,)).fetchone()[0]  # noqa: S608 - a label's name
+        if oldest is None:
+            return 0
+        start = oldest // (ROLLED_SECONDS * 1000) * ROLLED_SECONDS * 1000
+        hour = (start, start + ROLLED_SECONDS * 1000)
+        rows = db.execute(
+            f'SELECT min(seq), series, {means} FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ? GROUP BY series', hour  # noqa: S608 - a label's names
+        ).fetchall()
+        db.execute(f'DELETE FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ?', hour)  # noqa: S608 - a label's name
+        marks = ", ".join("?" * (4 + len(numbers) + len(lists)))
+        db.executemany(
+            f'INSERT OR REPLACE INTO "{name}" (seq, series, ts, span, {columns}) VALUES ({marks})',  # noqa: S608 - a label's names
+            [(row[0], row[1], start, ROLLED_SECONDS, *row[2:]) for row in rows],
+        )
+        return len(rows)
+
+    while store.change(roll):
+        pass
+
+
+def _keep_under_cap(store: Store, now: datetime) -> None:
+    """Over the cap, the oldest samples go first; what is known of packages stays."""
+    days = 180
+    while store.size_bytes > store.size_cap_mb * 2**20 and days >= 1:
+        for one in samples():
+            store.prune(one.name, now - timedelta(days=days))
+        store.change(lambda db: db.execute("PRAGMA incremental_vacuum"))
+        days //= 2

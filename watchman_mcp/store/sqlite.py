@@ -1,0 +1,325 @@
+"""The local truth: one SQLite file, one writer, four readers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from watchman_mcp.errors import StoreError
+from . import opening
+from .batch import Batch, EdgeRow, EventRow, NodeRow, Written
+from .tables import samples, table, to_ms, to_text
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+READERS = 4
+CHUNK = 5000
+
+
+class Store:
+    """The graph of this host.
+
+    `directory` holds the database; None keeps it in memory, for a machine with nowhere to write.
+    """
+
+    def __init__(self, directory: Path | None, size_cap_mb: int = 2048) -> None:
+        self.directory, self.size_cap_mb = directory, size_cap_mb
+        self.notes: list[str] = []
+        """What a person should know about the store: set aside, in memory, full."""
+        self.trouble = ""
+        """Why nothing can be written now; empty while all is well."""
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._memory_lock = threading.RLock()
+        self._series: dict[tuple[str, str], int] = {}
+        self._db = self._writer.submit(self._open).result()
+        self._seq = int(self.meta("seq", "0"))
+
+    def _open(self) -> sqlite3.Connection:
+        path = self.directory / opening.NAME if self.directory else None
+        db = opening.open_writer(path, self.notes)
+        for _ in range(READERS if path else 1):
+            self._readers.put(opening.open_reader(path) if path else db)
+        return db
+
+    @property
+    def path(self) -> Path | None:
+        """The database file."""
+        return self.directory / opening.NAME if self.directory else None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the database takes."""
+        (pages,), (size,) = self.read("PRAGMA page_count")[0], self.read("PRAGMA page_size")[0]
+        return int(pages) * int(size)
+
+    def close(self) -> None:
+        """Leave a database that needs no check at the next start."""
+
+        def shut() -> None:
+            if self.directory:
+                while not self._readers.empty():
+                    self._readers.get_nowait().close()
+                opening.mark_clean(self._db)
+            self._db.close()
+
+        self._writer.submit(shut).result()
+        self._writer.shutdown()
+
+    # Reading
+
+    def read(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a query of our own; no cursor outlives the call."""
+        with self.reader() as db:
+            try:
+                return db.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"the store cannot be read: {error}; `doctor` names its file") from error
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection that only reads."""
+        db = self._readers.get()
+        try:
+            if self.directory is None:
+                with self._memory_lock:
+                    yield db
+            else:
+                yield db
+        finally:
+            self._readers.put(db)
+
+    def copy(self) -> sqlite3.Connection:
+        """A private copy of a store in memory, for strangers' queries."""
+        copy = sqlite3.connect(":memory:", check_same_thread=False)
+        with self.reader() as db:
+            copy.deserialize(db.serialize())
+        return copy
+
+    def meta(self, key: str, default: str = "") -> str:
+        """A fact about the store itself."""
+        rows = self.read("SELECT value FROM _meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else default
+
+    # Writing
+
+    def write(self, batch: Batch) -> Written:
+        """Write one look in one transaction.
+
+        Raises: StoreError when nothing was written; the store goes on answering.
+        """
+        return self._run(lambda: self._write(batch))
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a change of our own in one transaction of the writer: retention, checks."""
+        return self._run(lambda: work(self._db))
+
+    def _run(self, work: Callable[[], T]) -> T:
+        def transact() -> T:
+            with self._memory_lock:
+                self._db.execute("BEGIN IMMEDIATE")
+                before = self._seq
+                try:
+                    result = work()
+                    self._db.execute("INSERT OR REPLACE INTO _meta VALUES ('seq', ?)", (str(self._seq),))
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    self._seq = before
+                    self._series.clear()
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+                return result
+
+        try:
+            result = self._writer.submit(transact).result()
+        except sqlite3.Error as error:
+            if not self.trouble:
+                log.warning("nothing can be written to the store: %s", error)
+            self.trouble = f"{error} (since {to_text(datetime.now(UTC))[:19]}Z)"
+            raise StoreError(f"nothing was written: {error}") from error
+        if self.trouble:
+            log.info("the store can be written again")
+            self.trouble = ""
+        return result
+
+    def _next(self, count: int) -> range:
+        first = self._seq + 1
+        self._seq += count
+        return range(first, first + count)
+
+    def _write(self, batch: Batch) -> Written:
+        at = to_text(batch.at)
+        touched = {row.label for row in batch.nodes} | {name for name, _ in batch.samples}
+        self._write_nodes(batch.nodes, at, batch)
+        self._write_ghosts(batch.ghosts, at)
+        new = self._write_events(batch.events, at)
+        skipped = self._write_edges(batch.edges, at, batch)
+        self._write_samples(batch.samples)
+        self._write_history(batch, at)
+        if new:
+            touched.add("Event")
+        return Written(self._seq, frozenset(touched), new, skipped)
+
+    def _write_nodes(self, rows: Iterable[NodeRow], at: str, batch: Batch) -> None:
+        journal = {row.id: row for row in batch.journal}
+        by_label: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        rows = list(rows)
+        for seq, row in zip(self._next(len(rows)), rows, strict=True):
+            kept = table(row.label)
+            gone = to_text(row.gone_at) if row.gone_at else None
+            by_label[row.label].append((seq, row.id, *kept.encode(row.values), at, gone, row.scope))
+            if row.id in journal:
+                self._write_journal(seq, at, journal[row.id])
+        for name, values in by_label.items():
+            self._db.executemany(table(name).upsert, values)
+
+    def _write_journal(self, seq: int, at: str, row: Any) -> None:
+        before, after = (None if side is None else _dump(side) for side in (row.before, row.after))
+        self._db.execute("INSERT INTO _journal VALUES (?, ?, ?, ?, ?, ?)", (seq, at, row.scope, row.id, before, after))
+
+    def _write_ghosts(self, rows: list[NodeRow], at: str) -> None:
+        for seq, row in zip(self._next(len(rows)), rows, strict=True):
+            kept = table(row.label)
+            gone = to_text(row.gone_at) if row.gone_at else at
+            self._db.execute(kept.insert_new, (seq, row.id, *kept.encode(row.values), gone, gone, row.scope))
+
+    def _write_events(self, rows: list[EventRow], at: str) -> int:
+        kept = table("Event")
+        values = [
+            (seq, row.id, *kept.encode(row.values), row.acted_on, at, None, row.scope)
+            for seq, row in zip(self._next(len(rows)), rows, strict=True)
+        ]
+        return self._db.executemany(kept.insert_new, values).rowcount if values else 0
+
+    def _write_edges(self, rows: list[EdgeRow], at: str, batch: Batch) -> int:
+        if not rows:
+            return 0
+        known = self._known({end for row in rows for end in (row.start, row.end)})
+        journal = {row.id: row for row in batch.journal if " " in row.id}
+        values, skipped = [], 0
+        for seq, row in zip(self._next(len(rows)), rows, strict=True):
+            if row.start not in known or row.end not in known:
+                skipped += 1
+                continue
+            gone = to_text(row.gone_at) if row.gone_at else None
+            values.append((seq, row.type, row.start, row.end, at, gone, row.scope))
+            if row.id in journal:
+                self._write_journal(seq, at, journal[row.id])
+        self._db.executemany(
+            "INSERT INTO _edges VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (start, type, end) DO UPDATE SET "
+            "seq = excluded.seq, gone_at = excluded.gone_at, scope = excluded.scope",
+            values,
+        )
+        return skipped
+
+    def _known(self, ids: set[str]) -> set[str]:
+        """Which of these ids are nodes."""
+        known: set[str] = set()
+        by_label: dict[str, list[str]] = defaultdict(list)
+        for one in ids:
+            by_label[one.split("/", 1)[0]].append(one)
+        for label, some in by_label.items():
+            for start in range(0, len(some), 500):
+                part = some[start : start + 500]
+                marks = ", ".join("?" * len(part))
+                query = f'SELECT id FROM "{table(label).name}" WHERE id IN ({marks})'  # noqa: S608 - a label's name
+                known.update(row[0] for row in self._db.execute(query, part))
+        return known
+
+    def _write_samples(self, rows: list[tuple[str, dict[str, Any]]]) -> None:
+        for seq, (name, values) in zip(self._next(len(rows)), rows, strict=True):
+            kept = table(name)
+            series = self._series_of(name, values)
+            numbers = kept.encode_sample(values)
+            self._db.execute(kept.insert_sample, (seq, series, to_ms(values["timestamp"]), None, *numbers))
+
+    def _series_of(self, name: str, values: dict[str, Any]) -> int:
+        """The number of what a sample measured, given at its first sample."""
+        kept = table(name)
+        named = [c.encode(values[c.name]) for c in kept.named]
+        key = (name, _dump(named))
+        if key not in self._series:
+            found = self._db.execute(f'SELECT series FROM "_{name}_series" WHERE name_key = ?', key[1:]).fetchone()  # noqa: S608 - a label's name
+            if found is None:
+                found = (self._db.execute(kept.insert_series, (key[1], *named)).lastrowid,)
+            if len(self._series) > CHUNK:
+                self._series.clear()
+            self._series[key] = int(found[0])
+        return self._series[key]
+
+    def _write_history(self, batch: Batch, at: str) -> None:
+        run = self._db.executemany
+        run("DELETE FROM _pending WHERE id = ?", [(one,) for one in batch.settled])
+        run(
+            "INSERT OR REPLACE INTO _pending VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (p.id, p.scope, *(None if v is None else _dump(v) for v in (p.before, p.after)), to_text(p.earliest), to_text(p.at), self._seq)
+                for p in batch.pending
+            ],
+        )
+        changed = {row.scope for row in batch.journal}
+        for scope in batch.looks:
+            self._write_look(scope, at, scope in changed)
+        if batch.basis is not None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO _collector VALUES (?, ?, ?, ?)",
+                (batch.collector, batch.basis, _dump(batch.marks or {}), _dump(batch.unobserved)),
+            )
+
+    def _write_look(self, scope: str, at: str, changed: bool) -> None:
+        """Remember a complete look; a run of looks that saw no change is kept as its first and its newest."""
+        last = self._db.execute("SELECT * FROM _look WHERE scope = ? ORDER BY number DESC LIMIT 2", (scope,)).fetchall()
+        seq = self._seq if changed or not last else last[0]["seq"]
+        if len(last) == 2 and last[0]["seq"] == last[1]["seq"] == seq:
+            self._db.execute("UPDATE _look SET at = ? WHERE number = ?", (at, last[0]["number"]))
+        else:
+            self._db.execute("INSERT INTO _look VALUES (NULL, ?, ?, ?)", (scope, at, seq))
+
+    # Retention
+
+    def prune(self, label: str, before: datetime) -> int:
+        """Delete what ended before a moment: vanished nodes, their edges, old events or samples. Returns how many.
+
+        In bounded transactions; each is told to a mirror by its label and moment.
+        """
+        if label in {t.name for t in samples()}:
+            condition, table_name, value = "ts < ?", f"_{label}", to_ms(before)
+        else:
+            condition, table_name, value = ("ts < ?" if label == "Event" else "gone_at < ?"), label, to_text(before)
+        total = 0
+        while True:
+            deleted = self.change(lambda db: _delete(db, table_name, condition, value))
+            total += deleted
+            if deleted < CHUNK:
+                break
+        if total:
+            mark = self._seq + 1
+            self.change(lambda db: (self._next(1), db.execute("INSERT INTO _pruned VALUES (?, ?, ?)", (mark, label, to_text(before)))))
+        return total
+
+
+def _delete(db: sqlite3.Connection, name: str, condition: str, value: Any) -> int:
+    """Delete one chunk of rows, and the edges of nodes among them."""
+    rows = db.execute(f'SELECT rowid, * FROM "{name}" WHERE {condition} LIMIT {CHUNK}', (value,)).fetchall()  # noqa: S608 - names and conditions of our own
+    if rows and "id" in rows[0].keys() and name != "Event":
+        ids = [(row["id"],) for row in rows]
+        db.executemany("DELETE FROM _edges WHERE start = ?", ids)
+        db.executemany("DELETE FROM _edges WHERE end = ?", ids)
+    db.executemany(f'DELETE FROM "{name}" WHERE rowid = ?', [(row["seq"],) for row in rows])  # noqa: S608 - a name of our own
+    return len(rows)
+
+
+def _dump(value: Any) -> str:
+    """JSON for the private tables; moments as the store writes them."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=to_text)

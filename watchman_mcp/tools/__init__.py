@@ -1,0 +1,87 @@
+"""What a tool is: a plain function of the store and its arguments, marked here and bound to the protocol by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Literal, TypeVar
+
+from watchman_mcp.schema import Label
+
+F = TypeVar("F", bound=Callable[..., Any])
+Grade = Literal["observe", "operate"]
+
+INJECTED = ("store", "about", "look")
+"""Parameters that the server gives and the model never sees."""
+
+Look = Callable[[Iterable[str]], Awaitable[None]]
+"""Looks again now at these labels, or at everything when there are none; returns when it has."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A marked function and what the server needs to know about it."""
+
+    function: Callable[..., Any]
+    grade: Grade
+    title: str
+    needs: tuple[type[Label], ...]
+    always: bool
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+
+@dataclass(frozen=True)
+class About:
+    """What the daemon knows of itself, for `doctor`."""
+
+    version: str
+    directory: str
+    log: str
+    config: str
+    mode: str
+    started_at: datetime
+    root: str
+    uid: int
+    clients: Callable[[], int]
+    work: Callable[[], list[str]]
+    areas: dict[str, tuple[str, ...]]
+    """Collectors by name, with the labels they look for."""
+
+
+def reads(*, title: str, needs: tuple[type[Label], ...] = (), always: bool = False) -> Callable[[F], F]:
+    """Mark a tool that only reads. `needs` are the labels whose first look it waits for; `always` keeps it loaded."""
+    return _mark("observe", title, needs, always)
+
+
+def operates(*, title: str, needs: tuple[type[Label], ...] = ()) -> Callable[[F], F]:
+    """Mark a tool that does something safe."""
+    return _mark("operate", title, needs, False)
+
+
+def _mark(grade: Grade, title: str, needs: tuple[type[Label], ...], always: bool) -> Callable[[F], F]:
+    def mark(function: F) -> F:
+        function.__tool__ = Tool(function, grade, title, needs, always)  # type: ignore[attr-defined] # the mark
+        return function
+
+    return mark
+
+
+ORDER = ("overview", "query_packages", "system_metrics", "what_changed", "query_graph", "doctor", "scan")
+"""The order in which a model reads them; others follow by name."""
+
+
+@cache
+def load() -> tuple[Tool, ...]:
+    """Every marked function of this folder."""
+    found: list[Tool] = []
+    for module in iter_modules(__path__):
+        members = vars(import_module(f"{__name__}.{module.name}")).values()
+        found += [m.__tool__ for m in members if callable(m) and hasattr(m, "__tool__")]
+    return tuple(sorted(found, key=lambda t: (ORDER.index(t.name) if t.name in ORDER else len(ORDER), t.name)))

@@ -1,0 +1,206 @@
+"""The envelope of every answer, and the arguments that many tools share."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from watchman_mcp import times
+from watchman_mcp.errors import InvalidRequest
+from watchman_mcp.schema import Label
+from watchman_mcp.store.sqlite import Store
+from watchman_mcp.store.tables import from_text
+
+Since = Annotated[str, Field(description="Start: 24h, 7d, today, yesterday 18:00, 2026-11-20T08:00 (host's time)")]
+Until = Annotated[str, Field(description="End, same forms")]
+Limit = Annotated[int, Field(description="Rows")]
+Cursor = Annotated[str, Field(description="next_cursor of the last answer")]
+
+MAX_ROWS = 500
+MAX_BYTES = 16_000
+"""An answer is at most this long as JSON."""
+SHOWN = 3
+"""How many of the things that could not be looked at an answer names itself."""
+
+FIXES = (
+    ("permission", "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`."),
+    ("symlink", "Watchman does not follow links that others made; move the data or run Watchman as their owner."),
+    ("not live", "Only files of this root can be read; run Watchman on the machine itself for the rest."),
+)
+
+
+class Unseen(BaseModel):
+    """Something that bears on the answer and could not be looked at."""
+
+    what: str
+    why: str
+    fix: str | None = None
+
+
+class Window(BaseModel):
+    """The time that was asked about, and from when on it is covered."""
+
+    since: str | None = None
+    until: str | None = None
+    covered: str | None = None
+
+
+class Answer(BaseModel):
+    """What every answer begins with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    found: Literal["yes", "none", "not_installed", "cannot_tell"]
+    cut: str | None = None
+    host: str = ""
+    observed_at: str | None = None
+    source: str | None = None
+    window: Window | None = None
+    matched: str | None = None
+    totals: dict[str, int] | None = None
+    note: str | None = None
+
+
+class Tail(BaseModel):
+    """What every answer ends with."""
+
+    next_cursor: str | None = None
+    unobserved: list[Unseen] | None = None
+    unobserved_more: str | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame of one answer: which machine, which clock, and how its collectors fared."""
+
+    store: Store
+    host: str
+    zone: tzinfo
+    now: datetime
+    runs: tuple[dict[str, Any], ...]
+
+    def show(self, moment: datetime | str | None) -> str | None:
+        """A moment in the host's time, with its offset."""
+        if moment is None:
+            return None
+        return times.show(from_text(moment) if isinstance(moment, str) else moment, self.zone)
+
+    def window(self, since: str, until: str, default: timedelta | None = None) -> times.Window:
+        """What the person's words for a time mean here and now."""
+        return times.window(since, until, now=self.now, zone=self.zone, default=default)
+
+    @property
+    def observed_at(self) -> str | None:
+        """When the least fresh of the collectors behind the answer last looked."""
+        looked = [run["last_at"] for run in self.runs if run["status"] in ("ok", "partial")]
+        return self.show(min(looked)) if looked else None
+
+    @property
+    def blind(self) -> bool:
+        """Whether none of the collectors behind the answer has looked successfully."""
+        return self.observed_at is None
+
+    def envelope(self) -> dict[str, Any]:
+        """The fields of `Answer` and `Tail` that are the same for every tool."""
+        unseen = self.unseen()
+        more = len(unseen) - SHOWN
+        return {
+            "host": self.host,
+            "observed_at": self.observed_at,
+            "unobserved": unseen[:SHOWN] or None,
+            "unobserved_more": f"{more} more; doctor lists them" if more > 0 else None,
+        }
+
+    def unseen(self) -> list[Unseen]:
+        """What the collectors behind the answer could not look at."""
+        found = []
+        for run in self.runs:
+            if run["status"] in ("failed", "stuck", "unavailable"):
+                found.append(Unseen(what=run["collector"], why=run["error"] or run["status"], fix=fix_for(run["error"] or "")))
+            for entry in json.loads(run["unobserved"] or "[]"):
+                what, _, why = entry.partition(": ")
+                found.append(Unseen(what=what, why=why, fix=fix_for(why)))
+        return found
+
+    def covered(self) -> str | None:
+        """From when on the collectors behind the answer have been watching, and how often they were not."""
+        rows: list[Any] = []
+        for run in self.runs:
+            sql = "SELECT started_at, last_at FROM CollectorRun WHERE collector = ? AND status IN ('ok', 'partial') ORDER BY started_at"
+            rows += self.store.read(sql, (run["collector"],))
+        if not rows:
+            return None
+        return f"watching since {self.show(min(row['started_at'] for row in rows))}"
+
+
+def fix_for(why: str) -> str | None:
+    """What the person can do about it: a constant text, never the stranger's words."""
+    return next((fix for word, fix in FIXES if word in why.lower()), None)
+
+
+def frame_of(store: Store, needs: Iterable[type[Label]] = ()) -> Frame:
+    """The frame of an answer that rests on these labels."""
+    rows = store.read("SELECT name, time_zone FROM Host WHERE gone_at IS NULL ORDER BY seq DESC LIMIT 1")
+    host, zone_name = (rows[0]["name"], rows[0]["time_zone"]) if rows else ("", None)
+    wanted = {label.__name__ for label in needs}
+    newest = store.read("SELECT *, max(last_at) FROM CollectorRun GROUP BY collector")
+    runs = [dict(row) for row in newest if not wanted or wanted & set(json.loads(row["looks_for"]))]
+    return Frame(store, host, _zone(zone_name), datetime.now(UTC), tuple(runs))
+
+
+def _zone(name: str | None) -> tzinfo:
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ValueError, OSError, KeyError):
+        return UTC
+
+
+def clamp(limit: int) -> int:
+    """A limit within what an answer can hold."""
+    return max(1, min(limit, MAX_ROWS))
+
+
+def cursor_to(position: Sequence[Any]) -> str:
+    """An opaque cursor for a position."""
+    return urlsafe_b64encode(json.dumps(list(position)).encode()).decode().rstrip("=")
+
+
+def cursor_from(cursor: str, size: int) -> list[Any]:
+    """The position behind a cursor, of `size` parts.
+
+    Raises: InvalidRequest when the cursor is none of ours.
+    """
+    try:
+        position = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:
+        position = None
+    if not isinstance(position, list) or len(position) != size or not all(isinstance(p, int) for p in position):
+        raise InvalidRequest("cursor is not one of mine; pass next_cursor of the last answer unchanged, or leave it empty")
+    return position
+
+
+def compact(model: BaseModel) -> dict[str, Any]:
+    """The null-free form of an answer that both the text and the structured content carry."""
+    return model.model_dump(mode="json", exclude_none=True)
+
+
+def size(value: Any) -> int:
+    """The length of a value as JSON in an answer."""
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def fit(items: list[Any], budget: int = MAX_BYTES - 2_500) -> int:
+    """How many of these items fit into an answer."""
+    used = 0
+    for count, item in enumerate(items):
+        used += size(item.model_dump(mode="json", exclude_none=True) if isinstance(item, BaseModel) else item) + 1
+        if used > budget:
+            return max(count, 1)
+    return len(items)

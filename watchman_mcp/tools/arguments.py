@@ -1,0 +1,125 @@
+"""Arguments as models write them, understood before the SDK checks them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+from watchman_mcp.errors import InvalidRequest
+
+from . import INJECTED
+
+SYNONYMS: dict[str, str] = {
+    "package": "name", "packages": "name", "package_name": "name", "pkg": "name", "software": "name", "pattern": "name", "filter": "name",
+    "target": "subject", "thing": "subject", "service": "subject", "unit": "subject",
+    "start": "since", "start_time": "since", "after": "since", "from": "since", "from_time": "since", "time_range": "since", "period": "since",
+    "end": "until", "end_time": "until", "to": "until", "to_time": "until",
+    "count": "limit", "max": "limit", "max_results": "limit", "top": "limit", "n": "limit", "page_size": "limit",
+    "page": "cursor", "next_cursor": "cursor", "page_token": "cursor",
+    "package_manager": "manager", "pm": "manager", "ecosystem": "manager",
+    "sql": "query", "q": "query", "statement": "query",
+    "section": "area", "collector": "area", "component": "area", "areas": "area",
+    "mode": "view", "sections": "view", "metric": "view", "type": "kind", "time": "at", "as_of": "at",
+}  # fmt: skip
+"""What models call an argument, where the tool has none of that name."""
+
+SPANS = {"hours": "h", "days": "d", "minutes": "m", "weeks": "w"}
+NOTHING = ("null", "none", "undefined", "nil")
+TRUTH = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False, "": False}
+
+
+@cache
+def parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """The arguments a model may give: their plain type and default."""
+    hints = typing.get_type_hints(function)
+    found = inspect.signature(function).parameters
+    return {name: (hints[name], p.default) for name, p in found.items() if name not in INJECTED}
+
+
+def understand(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments in the tool's own words: synonyms, enums in any case, numbers as text, null as the default.
+
+    Raises: InvalidRequest in one line that lists what is valid.
+    """
+    known = parameters(function)
+    understood: dict[str, Any] = {}
+    for name, value in given.items():
+        own, value = _own_name(function.__name__, known, name, value)
+        if own in understood:
+            raise InvalidRequest(f"'{own}' is given twice, once as '{name[:40]}'")
+        kind, default = known[own]
+        value = _value(own, kind, default, value)
+        if value is not default:
+            understood[own] = value
+    return understood
+
+
+def _own_name(tool: str, known: Mapping[str, Any], name: str, value: Any) -> tuple[str, Any]:
+    """The tool's own name for an argument, and its value in that name's form."""
+    word = name.strip().lower().replace("-", "_")
+    if word in known:
+        return word, value
+    if word in SPANS and "since" in known and isinstance(value, int | float | str):
+        return "since", f"{value}{SPANS[word]}"
+    if (own := SYNONYMS.get(word)) and own in known:
+        return own, value
+    valid = ", ".join(known) or "none"
+    raise InvalidRequest(f"unknown argument '{name[:40]}'; {tool} takes: {valid}")
+
+
+def _value(name: str, kind: Any, default: Any, value: Any) -> Any:
+    """One value as the argument's type wants it."""
+    if value is None or (isinstance(value, str) and value.strip().lower() in NOTHING):
+        return default
+    if isinstance(value, str) and value.strip().startswith(("[", '"')) and kind is not str:
+        value = _inner(value)
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise InvalidRequest(f"'{name}' takes one value, not {len(value)}; call once for each")
+        value = value[0]
+    if isinstance(value, dict):
+        raise InvalidRequest(f"'{name}' takes a plain value, not an object")
+    if get_origin(kind) is Literal:
+        return _enum(name, get_args(kind), value)
+    if kind is bool:
+        return _truth(name, value)
+    if kind is int:
+        return _whole(name, value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    if len(text) > 20_000:
+        raise InvalidRequest(f"'{name}' is {len(text)} characters long; 20000 are the most")
+    return text
+
+
+def _inner(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _enum(name: str, words: tuple[str, ...], value: Any) -> str:
+    word = str(value).strip().lower().replace("-", "_").replace(" ", "_")
+    matches = [w for w in words if w.lower() == word] or [w for w in words if word and w.rstrip("s") == word.rstrip("s")]
+    if not matches:
+        raise InvalidRequest(f"'{name}' cannot be '{str(value)[:40]}'; use one of: {', '.join(words)}")
+    return matches[0]
+
+
+def _truth(name: str, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in TRUTH:
+        raise InvalidRequest(f"'{name}' is true or false, not '{str(value)[:40]}'")
+    return TRUTH[word]
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = float(value)
+        return max(-(2**53), min(int(number), 2**53))
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidRequest(f"'{name}' is a whole number, not '{str(value)[:40]}'") from None
