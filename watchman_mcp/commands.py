@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from watchman_mcp import __version__, bridge
+from watchman_mcp import __version__, bridge, running
 from watchman_mcp.errors import InvalidRequest, WatchmanError
 
 
@@ -89,7 +89,7 @@ def _serve(given: argparse.Namespace, _rest: list[str]) -> int:
 def _stop(_given: argparse.Namespace, _rest: list[str]) -> int:
     config = bridge.config_path()
     directory = bridge.state_directory(config)
-    ended = bridge.stop(directory)
+    ended = running.stop(directory)
     print(f"The daemon of {directory} has ended." if ended else f"No daemon runs in {directory}.")
     return 0
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import SocketListener
 
-from watchman_mcp import __version__, bridge, retention
+from watchman_mcp import __version__, bridge, retention, running
 from watchman_mcp.cleaning import Cleaner, LogFilter
 from watchman_mcp.collectors import load as load_collectors
 from watchman_mcp.errors import Denied, WatchmanError
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(config: str) -> int:
     """Stay until told to end: `watchman-mcp serve`. Takes the place of a daemon that a client started."""
     directory = bridge.state_directory(config)
-    lock, listener = bridge.take_over(directory, config)
+    lock, listener = running.take_over(directory, config)
     bridge.serving(lock)
     return run(Start(Path(directory), config, "staying", lock, listener, dict(os.environ)))
 

@@ -162,9 +162,9 @@ def _waiting(store: Store, sight: Sight) -> dict[str, PendingRow]:
     for scope in sight.snapshots:
         for row in store.read("SELECT * FROM _pending WHERE scope = ?", (scope,)):
             kept = table(row["id"].split("/", 1)[0])
-            sides = [kept.restore(json.loads(row[side])) if row[side] else None for side in ("before", "after")]
-            times = from_text(row["earliest"]), from_text(row["at"])
-            found[row["id"]] = PendingRow(row["id"], scope, *sides, *times, row["seq"])
+            before, after = (kept.restore(json.loads(row[side])) if row[side] else None for side in ("before", "after"))
+            earliest, at = from_text(row["earliest"]), from_text(row["at"])
+            found[row["id"]] = PendingRow(row["id"], scope, before, after, earliest, at, row["seq"])
     return found
 
 

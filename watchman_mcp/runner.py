@@ -34,7 +34,7 @@ CHUNK = 5000
 DEADLINE = 120.0
 """Seconds after which a look is called stuck; its thread is left to end by itself."""
 SETTLE = 5.0
-"""Seconds until the look that tells whether a change was explained after all."""
+"""Seconds until the look that tells whether a change was explained after all, and until the sample that gives the first rates."""
 Publish = Callable[[frozenset[str]], Awaitable[None]]
 
 
@@ -111,7 +111,9 @@ class Runner:
             status.wake = anyio.Event()
             pending = await self._look(collector)
             interval = collector.every(self.settings)
-            with anyio.move_on_after(min(SETTLE, interval) if pending else interval):
+            if pending or (status.runs == 1 and collector.samples):
+                interval = min(SETTLE, interval)
+            with anyio.move_on_after(interval):
                 await status.wake.wait()
 
     async def _keep_watching(self, collector: Collector) -> None:
@@ -176,7 +178,7 @@ class Runner:
         status.last_at, status.duration_ms, status.items = outcome.at, outcome.seconds * 1000, outcome.items
         if outcome.status == "ok":
             status.ok_at = outcome.at
-        values = {
+        values: dict[str, object] = {
             "collector": status.name, "started_at": status.started_at, "last_at": status.last_at, "status": name, "runs": status.runs,
             "duration_ms": round(status.duration_ms, 1), "items": status.items, "unobserved": status.unobserved or None,
             "error": status.error or None, "looks_for": sorted(self.collectors[status.name].labels),

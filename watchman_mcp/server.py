@@ -58,7 +58,7 @@ class Server:
             self._add_resource(resource)
         for prompt in prompts.ALL:
             self.mcp.add_prompt(Prompt.from_function(prompt, description=inspect.getdoc(prompt)))
-        self.mcp.completion()(self._complete)
+        self.mcp.completion()(self._complete)  # type: ignore[no-untyped-call] # the SDK leaves it untyped
 
     def _instructions(self) -> str:
         rows = self.store.read("SELECT name, os FROM Host WHERE gone_at IS NULL ORDER BY seq DESC LIMIT 1")
@@ -224,7 +224,7 @@ def stripped(schema: dict[str, Any], *, keep_defaults: bool) -> dict[str, Any]:
         if "anyOf" in node:
             kept = [part for part in node["anyOf"] if part != {"type": "null"}]
             rest = {k: v for k, v in node.items() if k != "anyOf"}
-            return walk({**rest, **kept[0]} if len(kept) == 1 else {**rest, "anyOf": kept})
+            return walk({**rest, **kept[0]}) if len(kept) == 1 else {**walk(rest), "anyOf": walk(kept)}
         out = {}
         for key, value in node.items():
             if key == "properties":

@@ -9,11 +9,11 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from ..errors import Absent, WatchmanError
-from ..machine import Machine
-from ..schema import Edge, EdgeType, Label
-from ..schema.core import Record
-from ..settings import Settings
+from watchman_mcp.errors import Absent, WatchmanError
+from watchman_mcp.machine import Machine
+from watchman_mcp.schema import Edge, EdgeType, Label
+from watchman_mcp.schema.core import Record
+from watchman_mcp.settings import Settings
 
 Seen = Label | Edge | Record
 """What a collector yields."""
@@ -76,12 +76,19 @@ class Collector:
     every: Callable[[Settings], float]
     watch: tuple[str, ...] = ()
     version: int = 1
+    logged: bool = False
+    """Whether the machine's own log tells the changes: one that it does not tell waits a look before it is an event."""
     name: str = ""
 
     @property
     def labels(self) -> frozenset[str]:
         """The names of the labels that it owns."""
         return frozenset(e.__name__ for e in self.emits if not isinstance(e, EdgeType))
+
+    @property
+    def samples(self) -> bool:
+        """Whether it brings samples, whose rates need two looks."""
+        return any(not isinstance(e, EdgeType) and e.series is not None for e in self.emits)
 
 
 @cache

@@ -16,6 +16,7 @@ class Host(Label):
     """A machine. Everything else belongs to one."""
 
     identity: ClassVar = ("machine",)
+    volatile: ClassVar = frozenset({"boot_time"})
     word: ClassVar = "host"
 
     machine: str = Field(description="This machine's id in the graph, derived from its machine id.")
@@ -28,12 +29,13 @@ class Host(Label):
     cpu_count: int | None = Field(default=None, description="Logical processors.")
     memory_total_gb: float | None = Field(default=None, description="Memory in GiB.")
     boot_time: datetime | None = Field(default=None, description="When the machine was started.")
+    boot_id: str | None = Field(default=None, description="The kernel's name for this run of it; another one is a reboot.")
     time_zone: str | None = Field(default=None, description="The host's time zone.")
 
     @classmethod
     def event_type(cls, before: object, after: object) -> str:
-        """A different boot time is a start; anything else is a change of the host."""
-        if isinstance(before, dict) and isinstance(after, dict) and before["boot_time"] != after["boot_time"]:
+        """Another run of the kernel is a start; anything else is a change of the host."""
+        if isinstance(before, dict) and isinstance(after, dict) and before["boot_id"] != after["boot_id"]:
             return "host_boot"
         return Label.event_type.__func__(cls, before, after)  # type: ignore[attr-defined, no-any-return] # a classmethod of the base, asked for this class
 

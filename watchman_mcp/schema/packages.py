@@ -63,10 +63,10 @@ def compare_versions(manager: str, one: str, other: str) -> int:
     """-1, 0 or 1 as version `one` is earlier than, the same as or later than `other`; 1 for unreadable versions."""
     from univers import versions  # where an update is seen, not at start
 
-    kind = versions.DebianVersion if manager == "apt" else versions.PypiVersion
+    kind: Any = versions.DebianVersion if manager == "apt" else versions.PypiVersion
     try:
         first, second = kind(one), kind(other)
-        return (first > second) - (first < second)
+        return int(first > second) - int(first < second)
     except (versions.InvalidVersion, ValueError, TypeError):
         return 0 if one == other else 1
 

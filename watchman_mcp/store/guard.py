@@ -1,25 +1,19 @@
 """Strangers' SQL: one SELECT on a reader of its own, which cannot write, read private tables or last."""
 
-import math
 import re
 import resource
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from urllib.parse import quote
 
 from watchman_mcp.errors import InvalidRequest, StoreError
 
-VALUE_BYTES = 64_000
-ANSWER_BYTES = 64_000
+VALUE_BYTES = ANSWER_BYTES = 64_000
 ROWS = 1_000
 SQL_LENGTH = 20_000
-_HEAP_BYTES = 128 * 1024 * 1024
-_MEMORY_KIB = 64 * 1024
 # An opcode is never interrupted, so time is bounded by the size of values (LENGTH), the cost of one call
 # (LIKE_PATTERN_LENGTH, `_replace_slow`) and the number of calls between two looks at the clock (VDBE_OP).
 _LIMITS = {
@@ -49,8 +43,7 @@ Value = str | int | float | None
 Columns = list[tuple[str, str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """What a query gave; `cut` says that there was more, or that a value was shortened."""
 
     columns: tuple[str, ...]
@@ -64,7 +57,7 @@ class Watch:
     def __init__(self, seconds: float) -> None:
         self.why = ""
         self._seconds, self._end = seconds, time.monotonic() + seconds
-        self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + _MEMORY_KIB
+        self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 64 * 1024  # KiB
 
     def over(self) -> bool:
         """Whether the query must end now."""
@@ -89,12 +82,12 @@ def guard(connection: sqlite3.Connection, seconds: float = 2.0, *, views: Names 
     `views` are the public views that may read private tables. The heap limit that is set counts for all of
     SQLite in this process and stays: only it ends a query that grows while it is still being compiled.
     """
-    for setting in ("query_only = 1", "temp_store = MEMORY", f"hard_heap_limit = {_HEAP_BYTES}"):
+    for setting in ("query_only = 1", "temp_store = MEMORY", f"hard_heap_limit = {128 << 20}"):
         connection.execute(f"PRAGMA {setting}")
     # Made before the authorizer is there, which would take the first use of these tables for a CREATE.
     connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
     public = {table.lower() for table, _, _ in describe(connection)} | {"json_each", "json_tree"}
-    lent = _lent(connection, views, public)
+    lent = _lent(connection, views)
     for limit, value in _LIMITS.items():
         connection.setlimit(limit, value)
     watch = Watch(seconds)
@@ -104,27 +97,38 @@ def guard(connection: sqlite3.Connection, seconds: float = 2.0, *, views: Names 
     return watch
 
 
-def ask(source: str, sql: str, limit: int, *, views: Names = frozenset(), seconds: float = 2.0) -> Rows:
+def ask(path: str, sql: str, limit: int, *, views: Names = frozenset(), seconds: float = 2.0) -> Rows:
     """Run one stranger's SELECT on a reader of its own and give at most `limit` rows and 64 KB.
-
-    `source` is the path of the database, or a `file:` address when it lives in memory.
 
     Raises:
         InvalidRequest: the query is wrong, forbidden or too much; the message tells what would do.
         StoreError: the store cannot be opened or read.
     """
-    _refuse_text(sql, views)
-    uri = source if source.startswith("file:") else f"file:{quote(source)}?mode=ro"
+    try:
+        connection = sqlite3.connect(
+            f"file:{quote(path)}?mode=ro", uri=True, timeout=1.0, cached_statements=0
+        )
+    except sqlite3.Error as error:
+        raise StoreError(f"the store cannot be opened ({error}); doctor shows its state") from error
+    return ask_connection(connection, sql, limit, views=views, seconds=seconds)
+
+
+def ask_connection(
+    connection: sqlite3.Connection, sql: str, limit: int, *, views: Names = frozenset(), seconds: float = 2.0
+) -> Rows:
+    """The same on a connection that nobody else uses, such as one to a copy in memory; it is closed."""
     columns: Columns = []
     watch: Watch | None = None
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=1.0, cached_statements=0)) as connection:
-            connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            columns = describe(connection)
-            watch = guard(connection, seconds, views=views)
-            return _fetch(connection.execute(sql), max(1, min(limit, ROWS)))
+        _refuse_text(sql, views)
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        columns = describe(connection)
+        watch = guard(connection, seconds, views=views)
+        return _fetch(connection.execute(sql), max(1, min(limit, ROWS)))
     except (sqlite3.Error, sqlite3.Warning, MemoryError, UnicodeEncodeError) as error:
         _explain(error, sql, columns, watch)
+    finally:
+        connection.close()
 
 
 def _words(sql: str) -> list[tuple[str, str]]:
@@ -146,12 +150,12 @@ def _refuse_text(sql: str, views: Names) -> None:
             raise InvalidRequest(f"{name} is a view of the store; give the WITH clause another name")
 
 
-def _lent(connection: sqlite3.Connection, views: Iterable[str], public: set[str]) -> set[tuple[str, str]]:
-    """The private columns that the given views read themselves: no others may be read through them."""
+def _lent(connection: sqlite3.Connection, views: Names) -> set[tuple[str, str]]:
+    """The columns that the given views read themselves: no others may be read through them."""
     lent: set[tuple[str, str]] = set()
 
     def note(action: int, table: str | None, column: str | None, *_: str | None) -> int:
-        if action == sqlite3.SQLITE_READ and (table or "").lower() not in public:
+        if action == sqlite3.SQLITE_READ:
             lent.add(((table or "").lower(), (column or "").lower()))
         return sqlite3.SQLITE_OK
 
@@ -167,6 +171,7 @@ def _lent(connection: sqlite3.Connection, views: Iterable[str], public: set[str]
 def _authorizer(public: set[str], views: Names, lent: set[tuple[str, str]]) -> Callable[..., int]:
     def authorize(action: int, x: str | None, y: str | None, _: str | None, accessor: str | None) -> int:
         table, column = (x or "").lower(), (y or "").lower()
+        allowed = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE)
         if action == sqlite3.SQLITE_READ:
             through_view = (table, column) in lent and (not column or (accessor or "").lower() in views)
             # A WITH name that is only counted arrives like a table without a column.
@@ -174,8 +179,6 @@ def _authorizer(public: set[str], views: Names, lent: set[tuple[str, str]]) -> C
             allowed = table in public or through_view or counted
         elif action == sqlite3.SQLITE_FUNCTION:
             allowed = column in FUNCTIONS
-        else:
-            allowed = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE)
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
     return authorize
@@ -236,7 +239,7 @@ def _fetch(cursor: sqlite3.Cursor, limit: int) -> Rows:
 def _plain(value: Value | bytes) -> Value:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes; hex() shows them>"
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    return str(value) if isinstance(value, float) and abs(value) == float("inf") else value
 
 
 def _size(value: Value) -> int:
@@ -250,10 +253,11 @@ def _shorten(value: Value, room: int) -> Value:
 
 def _explain(error: BaseException, sql: str, columns: Columns, watch: Watch | None) -> NoReturn:
     """Raise what the writer of the query can act on."""
-    if getattr(error, "sqlite_errorname", "").startswith(_BROKEN):
+    if getattr(error, "sqlite_errorname", "")[7:].startswith(
+        ("BUSY", "CANTOPEN", "CORRUPT", "IOERR", "NOTADB")
+    ):
         raise StoreError(f"the store could not be read ({error}); doctor shows its state") from error
-    text = "too large" if isinstance(error, MemoryError) else str(error)
-    text = "".join(c if c.isprintable() else "?" for c in text)[:200]
+    text = "".join(c if c.isprintable() else "?" for c in str(error) or "too large")[:200]
     tables = sorted({table for table, _, _ in columns})
     kind, _, name = text.partition(": ")
     if watch and watch.why:
@@ -270,7 +274,6 @@ def _explain(error: BaseException, sql: str, columns: Columns, watch: Watch | No
     raise InvalidRequest(answer.replace("{tables}", f"the tables are: {', '.join(tables)}")) from error
 
 
-_BROKEN = tuple(f"SQLITE_{name}" for name in ("BUSY", "CANTOPEN", "CORRUPT", "IOERR", "LOCKED", "NOTADB"))
 _REPLIES = (
     ("is prohibited", "names that begin with _ or sqlite_ are private; {tables}"),
     ("one statement at a time", "only one statement is run; send one SELECT at a time"),
@@ -291,9 +294,6 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
 def _real_columns(name: str, sql: str, columns: Columns) -> str:
     """The columns of the tables that the query names; empty when it names none."""
     used = {word for _, word in _words(sql)}
-    real: dict[str, list[str]] = {}
-    for table, column, _ in columns:
-        if table.lower() in used:
-            real.setdefault(table, []).append(column)
-    near = _nearest(name, (column for names in real.values() for column in names))
+    real = {t: [name for table, name, _ in columns if table == t] for t, _, _ in columns if t.lower() in used}
+    near = _nearest(name, [column for names in real.values() for column in names])
     return near + "".join(f"; {table} has {', '.join(names)}" for table, names in real.items())

@@ -293,6 +293,7 @@ class Store:
 
         In bounded transactions; each is told to a mirror by its label and moment.
         """
+        value: int | str
         if label in {t.name for t in samples()}:
             condition, table_name, value = "ts < ?", f"_{label}", to_ms(before)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -120,7 +121,7 @@ class Table:
             for c in self.columns
         ])
 
-    def decode(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def decode(self, row: Mapping[str, Any] | sqlite3.Row) -> dict[str, Any]:
         """The properties of a stored row."""
         return {c.name: c.decode(row[c.name]) for c in self.columns}
 

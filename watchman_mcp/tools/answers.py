@@ -90,7 +90,7 @@ class Frame:
         """A moment in the host's time, with its offset."""
         if moment is None:
             return None
-        return times.show(from_text(moment) if isinstance(moment, str) else moment, self.zone)
+        return str(times.show(from_text(moment) if isinstance(moment, str) else moment, self.zone))
 
     def window(self, since: str, until: str, default: timedelta | None = None) -> times.Window:
         """What the person's words for a time mean here and now."""
@@ -187,8 +187,12 @@ def cursor_from(cursor: str, size: int) -> list[Any]:
 
 
 def compact(model: BaseModel) -> dict[str, Any]:
-    """The null-free form of an answer that both the text and the structured content carry."""
-    return model.model_dump(mode="json", exclude_none=True)
+    """The null-free form of an answer that both the text and the structured content carry; its tail comes last."""
+    content = model.model_dump(mode="json", exclude_none=True, by_alias=True)
+    for name in Tail.model_fields:
+        if name in content:
+            content[name] = content.pop(name)
+    return content
 
 
 def size(value: Any) -> int:

@@ -96,7 +96,7 @@ def what_changed(
 
 
 def _moment(frame: Frame, text: str) -> datetime:
-    moment = frame.window(text, "").since
+    moment: datetime | None = frame.window(text, "").since
     if moment is None:
         raise InvalidRequest("this needs a time: 2026-11-20T08:00, yesterday 18:00, 24h")
     return moment

@@ -73,7 +73,7 @@ def overview(store: Store) -> OverviewAnswer:
 
 def _load(sample: dict[str, float]) -> Load:
     names = ("cpu_percent", "load_average_1m", "load_average_15m", "memory_used_gb", "memory_total_gb", "swap_used_gb", "processes")
-    return Load(**{name: sample[name] for name in names})  # type: ignore[arg-type] # checked by the model
+    return Load(**{name: sample[name] for name in names})
 
 
 def _changes(store: Store, frame: Frame) -> Lines:

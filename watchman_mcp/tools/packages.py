@@ -39,7 +39,6 @@ class Change(BaseModel):
     name: str
     version: str | None = None
     previous: str | None = None
-    location: str | None = None
     what: str | None = None
 
 
@@ -51,6 +50,7 @@ class Transaction(BaseModel):
     source: str | None = None
     command: str | None = None
     by: str | None = None
+    location: str | None = None
     earliest: str | None = None
     error: str | None = None
     changes: list[Change]
@@ -332,7 +332,7 @@ def _group(frame: Frame, rows: list[Any]) -> tuple[list[Transaction], int]:
     groups: dict[str, Transaction] = {}
     budget, used, shown = 12_500, 0, 0
     for row in rows:
-        key = row["transaction_id"] or f"{row['source']}:{row['manager']}:{row['ts'][:19]}:{row['location']}"
+        key = row["transaction_id"] or f"{row['source']}:{row['manager']}:{row['ts'][:16]}:{row['location']}"
         change = _change(row)
         used += len(change.model_dump_json(exclude_none=True)) + 1
         if key not in groups:
@@ -340,13 +340,14 @@ def _group(frame: Frame, rows: list[Any]) -> tuple[list[Transaction], int]:
                 ts=frame.show(row["ts"]) or "",
                 manager=row["manager"],
                 source=row["source"] if row["source"] != row["manager"] else None,
-                command=row["command"][:300] if row["command"] else None,
+                command=_short(row["command"], 160),
                 by=row["by"],
+                location=row["location"],
                 earliest=frame.show(row["ts_earliest"]),
-                error=row["error"][:300] if row["error"] else None,
+                error=_short(row["error"], 160),
                 changes=[],
             )
-            used += 150 + len(row["command"] or "")
+            used += 320
         if used > budget and shown:
             if not groups[key].changes:
                 del groups[key]
@@ -365,9 +366,12 @@ def _change(row: Any) -> Change:
         name=row["key"],
         version=row["version"],
         previous=row["previous"],
-        location=row["location"],
         what=what,
     )
+
+
+def _short(text: str | None, length: int) -> str | None:
+    return text if text is None or len(text) <= length else f"{text[:length]}…"
 
 
 def _never(store: Store, frame: Frame, chosen: Filter, action: str) -> str | None:

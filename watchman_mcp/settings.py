@@ -1,0 +1,272 @@
+"""The owner's settings: one frozen model, every key with a default and a sentence."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from watchman_mcp import config_file
+from watchman_mcp.errors import InvalidRequest
+
+_MONTHS = ["", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_WEEK = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_CRON: tuple[tuple[int, int, list[str]], ...] = (
+    (0, 59, []),
+    (0, 23, []),
+    (1, 31, []),
+    (1, 12, _MONTHS),
+    (0, 7, _WEEK),
+)
+
+
+def _matching(pattern: str, reason: str) -> AfterValidator:
+    """A check of a text; the empty one passes where the pattern lets it."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(reason)
+        return text
+
+    return AfterValidator(check)
+
+
+def _schedule(text: str) -> str:
+    fields = text.lower().split()
+    if len(fields) != len(_CRON):
+        raise ValueError("should be five fields, minute hour day month weekday, such as 0 2 * * *")
+    for field, (low, high, names) in zip(fields, _CRON, strict=True):
+        for part in field.split(","):
+            found = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/[1-9]\d?)?", part, re.ASCII)
+            words = [word for word in found.groups() if word] if found else ["-"]
+            ends = [names.index(w) if w in names else int(w) if w.isdigit() else -1 for w in words]
+            if not all(low <= end <= high for end in ends) or ends != sorted(ends):
+                raise ValueError(f"the part {ascii(part[:20])} should be within {low} to {high}")
+    return text
+
+
+_ABSOLUTE = r"/[^\0]*"
+Root = Annotated[str, _matching(_ABSOLUTE, "should be an absolute path; / is this machine")]
+Path = Annotated[str, _matching(rf"(~?{_ABSOLUTE})?", "should be an absolute path, or begin with ~/")]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+Paths = Annotated[tuple[Path, ...], Field(strict=False)]
+SearchPath = Annotated[
+    str, _matching(r"/[^:\0]*(:/[^:\0]*)*", "should be absolute directories joined by colons")
+]
+Schedule = Annotated[str, AfterValidator(_schedule)]
+Server = Annotated[
+    str,
+    _matching(
+        r"((neo4j|bolt)(\+s|\+ssc)?://[^/@\s]+/?)?",
+        "should be like neo4j://host:7687, without user or password",
+    ),
+]
+Storage = Annotated[
+    str, _matching(r"https?://[^/@\s]+(/[^@\s]*)?", "should be like https://host, without user or password")
+]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+Domain = Literal["backup", "configs", "containers", "mcp", "services"]
+
+
+class _Table(BaseModel):
+    """A table of the file: frozen, without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Features(_Table):
+    """What is watched at all."""
+
+    system_monitoring: bool = Field(True, description="Watch packages, services and containers.")
+    network_scanning: bool = Field(True, description="Watch interfaces, routes, firewall, DNS and VPN.")
+    backup_management: bool = Field(True, description="Offer backups and watch their state.")
+    config_management: bool = Field(True, description="Keep versions of configuration files.")
+    resource_monitoring: bool = Field(True, description="Measure CPU, memory, disks, network and processes.")
+    security_monitoring: bool = Field(False, description="Watch logins, permissions, exposure and CVEs.")
+
+
+class Monitoring(_Table):
+    """How often is measured, and what is done with failures."""
+
+    metrics_interval: int = Field(60, ge=5, le=3_600, description="Seconds between two measurements.")
+    log_analysis_enabled: bool = Field(True, description="Find errors and warnings in logs.")
+    alert_on_service_failure: bool = Field(True, description="Raise an alert when a service fails.")
+
+
+class Network(_Table):
+    """What of the network is watched."""
+
+    scan_interval: int = Field(300, ge=10, le=86_400, description="Seconds between two looks at the network.")
+    monitor_interfaces: Texts = Field((), description="Interfaces to measure; empty: all.")
+    track_vpn: bool = Field(True, description="Watch VPN connections.")
+
+
+class BackupNeo4j(_Table):
+    """Dumps of the Neo4j database."""
+
+    enabled: bool = Field(True, description="Back up the Neo4j database.")
+    retention_days: Days = Field(90, description="Days that dumps are kept.")
+    compression: Literal["gzip", "zstd", "none"] = Field("gzip", description="How dumps are compressed.")
+
+
+class BackupConfigs(_Table):
+    """Archives of configuration files."""
+
+    enabled: bool = Field(True, description="Back up configuration files.")
+    paths: Paths = Field(("/etc", "~/.config", "~/.ssh"), description="Files and directories to back up.")
+    retention_days: Days = Field(365, description="Days that archives are kept.")
+
+
+class BackupVolumes(_Table):
+    """Archives of Docker volumes."""
+
+    enabled: bool = Field(True, description="Back up Docker volumes.")
+    exclude: Texts = Field((), description="Names of volumes to leave out.")
+    retention_days: Days = Field(30, description="Days that archives are kept.")
+
+
+class BackupS3(_Table):
+    """The S3-compatible storage."""
+
+    endpoint: Storage = Field("https://s3.amazonaws.com", description="Address of the storage.")
+    bucket: str = Field("", description="Bucket that holds the backups.")
+    region: str = Field("us-east-1", description="Region of the bucket.")
+    access_key_id: SecretStr = Field(SecretStr(""), description="Key id; empty: AWS_ACCESS_KEY_ID of serve.")
+    secret_access_key: SecretStr = Field(
+        SecretStr(""), description="Secret key; empty: AWS_SECRET_ACCESS_KEY of serve."
+    )
+
+
+class Backup(_Table):
+    """What is backed up, when and where."""
+
+    enabled: bool = Field(False, description="Make backups on schedule.")
+    schedule: Schedule = Field("0 2 * * *", description="When, as five cron fields in the host's time.")
+    storage_provider: Literal["local", "s3", "rsync", "git"] = Field("s3", description="Where backups go.")
+    encryption_enabled: bool = Field(True, description="Encrypt backups before they leave the machine.")
+    neo4j: BackupNeo4j = BackupNeo4j()
+    configs: BackupConfigs = BackupConfigs()
+    docker_volumes: BackupVolumes = BackupVolumes()
+    s3: BackupS3 = BackupS3()
+
+
+class Host(_Table):
+    """The machine that is looked at."""
+
+    root: Root = Field("/", description="Where the machine's files are read: / or a mounted host or image.")
+    name: str = Field("", max_length=253, description="Name of the machine in answers; empty: its host name.")
+
+
+class Store(_Table):
+    """The database."""
+
+    path: Path = Field(
+        "",
+        description="State directory; empty: ~/.local/state/watchman, or /var/lib/watchman.",
+    )
+    size_cap_mb: int = Field(
+        2_048, ge=16, le=1_048_576, description="Megabytes; beyond, the oldest samples go first."
+    )
+
+
+class Daemon(_Table):
+    """The process that watches."""
+
+    linger_seconds: int = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="Seconds that a daemon started on demand outlives its last client.",
+    )
+    command_path: SearchPath = Field(
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        description="Directories in which commands of the system are found.",
+    )
+
+
+class Changes(_Table):
+    """What may be changed; honoured only from a file that nobody else can write, never from the environment."""
+
+    allow: Annotated[tuple[Domain, ...], Field(strict=False)] = Field(
+        (), description="Domains in which approved plans may be applied; empty: nothing is changed."
+    )
+    confirm: Literal["person", "client"] = Field(
+        "person",
+        description="Who approves: a person in a dialog or on a terminal, or the client's own prompt.",
+    )
+
+
+class Retention(_Table):
+    """How long things are kept."""
+
+    events_days: Days = Field(365, description="Days that events are kept; those of packages stay for good.")
+    journal_days: Days = Field(365, description="Days for which the state at a past time is known.")
+    samples_raw_days: Days = Field(7, description="Days that every single measurement is kept.")
+    samples_days: Days = Field(400, description="Days that hourly summaries of measurements are kept.")
+    tombstones_days: Days = Field(365, description="Days that vanished things are remembered.")
+
+
+class Packages(_Table):
+    """Where packages are looked for."""
+
+    python_paths: Paths = Field(
+        (), description="More directories in which Python environments are looked for."
+    )
+
+
+class Neo4j(_Table):
+    """The database of the fleet; without uri it is not used."""
+
+    uri: Server = Field("", description="Address, such as neo4j://host:7687; empty: no mirror.")
+    user: str = Field("neo4j", description="User that writes.")
+    password_file: Path = Field("", description="File that holds the password of the user.")
+    database: str = Field("neo4j", description="Database within the server.")
+    query_user: str = Field(
+        "", description="User that may only read, for Cypher of clients; empty: no Cypher."
+    )
+
+
+class Settings(_Table):
+    """Everything that config.toml may say."""
+
+    features: Features = Features()
+    monitoring: Monitoring = Monitoring()
+    network: Network = Network()
+    backup: Backup = Backup()
+    host: Host = Host()
+    store: Store = Store()
+    daemon: Daemon = Daemon()
+    changes: Changes = Changes()
+    retention: Retention = Retention()
+    packages: Packages = Packages()
+    neo4j: Neo4j = Neo4j()
+
+
+def load(path: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from a file, or the defaults where the path is empty.
+
+    With `environ`, WATCHMAN_SECTION__KEY variables come on top: only who starts the daemon by hand owns them.
+
+    Raises:
+        InvalidRequest: the file cannot be read or trusted, or holds mistakes; the message has them all.
+    """
+    document, problems = config_file.read(path) if path else ({}, [])
+    known = dict(config_file.fields(Settings))
+    origins: dict[str, str] = {}
+    if environ is not None:
+        problems += config_file.overlay(document, environ, known, origins)
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        problems += config_file.explain(error, path, known, origins)
+    if problems:
+        raise InvalidRequest("\n".join(problems))
+    return settings
+
+
+def schema_rows() -> list[tuple[str, str, str, str]]:
+    """Every key as (dotted key, type, default as TOML, description), in the order of the model."""
+    return [
+        (key, config_file.kind(field), config_file.toml(field.default), field.description or "")
+        for key, field in config_file.fields(Settings)
+    ]
