@@ -20,10 +20,26 @@ HEAD = "<!-- Made by `make docs`; edit the code instead. -->\n"
 
 def graph() -> str:
     """Labels, properties and relationships."""
-    lines = ["# The graph", "", "Every node has an `id` that begins with its label; every thing belongs to its host.", ""]
+    lines = [
+        "# The graph",
+        "",
+        "Every node has an `id` that begins with its label; every thing belongs to its host.",
+        "",
+    ]
     for name, label in LABELS.items():
-        kind = f"Samples of {', '.join(label.series) or 'the host'}." if label.series is not None else f"Identity: {', '.join(label.identity)}."
-        lines += [f"## {name}", "", f"{inspect.getdoc(label)} {kind}", "", "| Property | Type | Meaning |", "| --- | --- | --- |"]
+        kind = (
+            f"Samples of {', '.join(label.series) or 'the host'}."
+            if label.series is not None
+            else f"Identity: {', '.join(label.identity)}."
+        )
+        lines += [
+            f"## {name}",
+            "",
+            f"{inspect.getdoc(label)} {kind}",
+            "",
+            "| Property | Type | Meaning |",
+            "| --- | --- | --- |",
+        ]
         for field_name, field in label.model_fields.items():
             found = scalar(field.annotation)
             assert found is not None
@@ -33,7 +49,10 @@ def graph() -> str:
         lines.append("")
     lines += ["## Relationships", "", "| Name | From | To | Meaning |", "| --- | --- | --- | --- |"]
     for edge in EDGE_TYPES.values():
-        ends = [", ".join("any" if label.__name__ == "Label" else label.__name__ for label in side) for side in (edge.start, edge.end)]
+        ends = [
+            ", ".join("any" if label.__name__ == "Label" else label.__name__ for label in side)
+            for side in (edge.start, edge.end)
+        ]
         lines.append(f"| `{edge.name}` | {ends[0]} | {ends[1]} | {edge.says} |")
     return "\n".join(lines)
 
@@ -42,14 +61,36 @@ def tools() -> str:
     """Tools with their arguments."""
     lines = ["# Tools", ""]
     for tool in load_tools():
-        lines += [f"## {tool.name}", "", " ".join((inspect.getdoc(tool.function) or "").split()), "", f"Grade: {tool.grade}.", ""]
+        lines += [
+            f"## {tool.name}",
+            "",
+            " ".join((inspect.getdoc(tool.function) or "").split()),
+            "",
+            f"Grade: {tool.grade}.",
+            "",
+        ]
         hints = typing.get_type_hints(tool.function, include_extras=True)
         rows = []
         for name, (kind, default) in parameters(tool.function).items():
-            words = ", ".join(typing.get_args(kind)) if typing.get_origin(kind) is typing.Literal else kind.__name__
-            info = next((extra.description for extra in getattr(hints[name], "__metadata__", ()) if getattr(extra, "description", None)), "")
+            words = (
+                ", ".join(typing.get_args(kind))
+                if typing.get_origin(kind) is typing.Literal
+                else kind.__name__
+            )
+            info = next(
+                (
+                    extra.description
+                    for extra in getattr(hints[name], "__metadata__", ())
+                    if getattr(extra, "description", None)
+                ),
+                "",
+            )
             rows.append(f"| `{name}` | {words} | {default if default != '' else ''} | {info} |")
-        lines += ["| Argument | Values | Default | Meaning |", "| --- | --- | --- | --- |", *rows, ""] if rows else []
+        lines += (
+            ["| Argument | Values | Default | Meaning |", "| --- | --- | --- | --- |", *rows, ""]
+            if rows
+            else []
+        )
     return "\n".join(lines)
 
 
@@ -70,22 +111,42 @@ def collectors() -> str:
     for collector in load_collectors():
         module = inspect.getmodule(collector.collect)
         brings = ", ".join(f"`{e.name if isinstance(e, EdgeType) else e.__name__}`" for e in collector.emits)
-        lines += [f"## {collector.name}", "", inspect.getdoc(module) or "", "", f"Brings {brings}; looks every {collector.every(Settings()):.0f} s by default."]
+        lines += [
+            f"## {collector.name}",
+            "",
+            inspect.getdoc(module) or "",
+            "",
+            f"Brings {brings}; looks every {collector.every(Settings()):.0f} s by default.",
+        ]
         if collector.watch:
-            lines += ["", f"Looks at once when these change: {', '.join(f'`{path}`' for path in collector.watch)}."]
+            lines += [
+                "",
+                f"Looks at once when these change: {', '.join(f'`{path}`' for path in collector.watch)}.",
+            ]
         lines.append("")
     return "\n".join(lines)
 
 
 def settings() -> str:
     """Settings of config.toml."""
-    lines = ["# Settings", "", "In `$WATCHMAN_CONFIG`, else `~/.config/watchman/config.toml`, else `/etc/watchman/config.toml`.", ""]
+    lines = [
+        "# Settings",
+        "",
+        "In `$WATCHMAN_CONFIG`, else `~/.config/watchman/config.toml`, else `/etc/watchman/config.toml`.",
+        "",
+    ]
     lines += ["| Key | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
     lines += [f"| `{key}` | {kind} | `{default}` | {says} |" for key, kind, default, says in schema_rows()]
     return "\n".join(lines)
 
 
-PAGES = {"graph": graph, "tools": tools, "resources": addresses, "collectors": collectors, "settings": settings}
+PAGES = {
+    "graph": graph,
+    "tools": tools,
+    "resources": addresses,
+    "collectors": collectors,
+    "settings": settings,
+}
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """The bridge and the start of a daemon, with real processes and a stand-in for the daemon's answers."""
 
+import fcntl
 import json
 import os
 import pwd
@@ -368,7 +369,7 @@ def test_a_file_that_speaks_of_an_ended_daemon_ends_no_process_that_has_its_numb
     bystander = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     state.mkdir(mode=0o700)
     holder = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    bridge.fcntl.flock(holder, bridge.fcntl.LOCK_EX)
+    fcntl.flock(holder, fcntl.LOCK_EX)
     os.write(
         holder,
         json.dumps({"pid": bystander.pid, "version": "0.0.0", "mode": "on-demand", "config": ""}).encode(),
@@ -712,7 +713,7 @@ def test_a_bridge_needs_little_to_start():
             "-c",
             code.replace(
                 "import sys;",
-                f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(bridge.__file__))!r});",
+                f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(os.path.dirname(bridge.__file__)))!r});",
             ),
         ],
         text=True,

@@ -57,10 +57,16 @@ def look(
     events = []
     for kind, key, version in records:
         code = event_key(kind, key, version, at)
-        values = dict(Event(key=code, ts=at, type=kind, source="apt", subject=key, package_name=key, version=version).__dict__)
+        values = dict(
+            Event(
+                key=code, ts=at, type=kind, source="apt", subject=key, package_name=key, version=version
+            ).__dict__
+        )
         events.append(EventRow(f"Event/{code}", values, "apt", software(key, "").path))
     told = {event.acted_on: event for event in events}
-    sight = history.Sight(scope.split(":")[0], frozenset({"Software"}), logged, at, basis, seen, list(protected), told)
+    sight = history.Sight(
+        scope.split(":")[0], frozenset({"Software"}), logged, at, basis, seen, list(protected), told
+    )
     batch = history.compare(store, sight)
     batch.events = events + batch.events
     batch.marks, batch.unobserved = {}, list(protected)
@@ -119,7 +125,9 @@ def test_a_log_line_that_comes_a_look_earlier_explains_too(store: Store) -> None
     assert events(store) == [("package_update", "a", "apt")]
 
 
-def test_a_change_that_the_log_does_not_tell_waits_one_look_and_is_told_with_the_time_it_was_seen(store: Store) -> None:
+def test_a_change_that_the_log_does_not_tell_waits_one_look_and_is_told_with_the_time_it_was_seen(
+    store: Store,
+) -> None:
     look(store, {"a": "1.0"}, 0, logged=True)
     look(store, {"a": "9.9"}, 10, logged=True, records=[("package_update", "a", "1.1")])
     assert [e for e in events(store) if e[2] == "observed"] == []
@@ -140,7 +148,9 @@ def test_another_basis_is_told_once_and_its_differences_are_no_changes(store: St
 
 
 def test_a_scope_that_could_not_be_looked_at_is_not_swept(store: Store) -> None:
-    look(store, {}, 0, scope="python", snapshots={"python:/home/x/a": {"p": "1"}, "python:/opt/b": {"q": "1"}})
+    look(
+        store, {}, 0, scope="python", snapshots={"python:/home/x/a": {"p": "1"}, "python:/opt/b": {"q": "1"}}
+    )
     look(store, {}, 10, scope="python", snapshots={}, protected=["python:/home/x"])
 
     gone = {r["key"]: r["gone_at"] is not None for r in store.read("SELECT * FROM Software")}
@@ -149,7 +159,17 @@ def test_a_scope_that_could_not_be_looked_at_is_not_swept(store: Store) -> None:
 
 def test_a_scope_that_becomes_readable_is_a_baseline_and_a_new_one_is_a_change(store: Store) -> None:
     look(store, {}, 0, scope="python", snapshots={"python:/opt/b": {"q": "1"}}, protected=["python:/home/x"])
-    look(store, {}, 10, scope="python", snapshots={"python:/opt/b": {"q": "1"}, "python:/home/x/a": {"p": "1"}, "python:/opt/new": {"n": "1"}})
+    look(
+        store,
+        {},
+        10,
+        scope="python",
+        snapshots={
+            "python:/opt/b": {"q": "1"},
+            "python:/home/x/a": {"p": "1"},
+            "python:/opt/new": {"n": "1"},
+        },
+    )
 
     assert events(store) == [("package_install", "n", "observed")]
 
@@ -192,7 +212,9 @@ def test_the_state_at_every_past_look_equals_what_was_seen_then_edges_too(store:
                 del packages[name]
             else:
                 packages[name] = f"{chance.randint(1, 3)}.{chance.randint(0, 9)}"
-        needs = {(a, b) for a in packages for b in packages if a != b and hash((a, b, packages[a], seed)) % 5 == 0}
+        needs = {
+            (a, b) for a in packages for b in packages if a != b and hash((a, b, packages[a], seed)) % 5 == 0
+        }
         minute += chance.random() * 5
         look(store, dict(packages), minute, needs=needs, basis="1" if number < 30 else "2")
         kept.append((START + timedelta(minutes=minute), dict(packages), needs))

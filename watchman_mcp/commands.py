@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from watchman_mcp import __version__, bridge, running
+from watchman_mcp import __version__, bridge
+from watchman_mcp.bridge import ending
 from watchman_mcp.errors import InvalidRequest, WatchmanError
 
 
@@ -34,7 +35,9 @@ def run(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="watchman-mcp", description="Watchman knows this machine and answers AI clients over MCP.")
+    parser = argparse.ArgumentParser(
+        prog="watchman-mcp", description="Watchman knows this machine and answers AI clients over MCP."
+    )
     parser.add_argument("--version", "-V", action="version", version=f"watchman-mcp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -44,25 +47,35 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     serve = add("serve", "Run the daemon here and stay, until SIGTERM.", _serve)
-    serve.add_argument("--stdio", action="store_true", help="serve one client on stdin and stdout instead, without a daemon")
+    serve.add_argument(
+        "--stdio", action="store_true", help="serve one client on stdin and stdout instead, without a daemon"
+    )
     add("stop", "End the daemon; it drains first.", _stop)
     add("status", "The machine on one screen.", _status)
     scan = add("scan", "Look at the machine again now.", _scan)
     scan.add_argument("area", nargs="?", default="", help="packages, resources, ...; empty: all")
     doctor = add("doctor", "What Watchman can and cannot see here, and what to do about it.", _doctor)
     doctor.add_argument("area", nargs="?", default="")
-    call = add("call", "Call a tool: call TOOL --argument value. A table on a terminal, JSON in a pipe.", _call)
+    call = add(
+        "call", "Call a tool: call TOOL --argument value. A table on a terminal, JSON in a pipe.", _call
+    )
     call.add_argument("tool", nargs="?", default="", help="name of the tool; empty: their list")
     call.add_argument("--json", action="store_true", help="JSON on a terminal too")
     add("demo", "Start the server as a client would, ask questions and print the answers.", _demo)
     setup = add("setup", "Add Watchman to an AI client, or take it out.", _setup)
-    setup.add_argument("client", nargs="?", default="", help="claude-desktop, claude-code, vscode, cursor, gemini or codex")
+    setup.add_argument(
+        "client", nargs="?", default="", help="claude-desktop, claude-code, vscode, cursor, gemini or codex"
+    )
     setup.add_argument("--remove", action="store_true", help="take it out again")
-    setup.add_argument("--replace", action="store_true", help="replace an entry of the same name that somebody else made")
+    setup.add_argument(
+        "--replace", action="store_true", help="replace an entry of the same name that somebody else made"
+    )
     return parser
 
 
-def _ask(method: str, params: dict[str, Any], on_notification: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def _ask(
+    method: str, params: dict[str, Any], on_notification: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     config = bridge.config_path()
     return bridge.ask(bridge.state_directory(config), config, method, params, on_notification)
 
@@ -89,7 +102,7 @@ def _serve(given: argparse.Namespace, _rest: list[str]) -> int:
 def _stop(_given: argparse.Namespace, _rest: list[str]) -> int:
     config = bridge.config_path()
     directory = bridge.state_directory(config)
-    ended = running.stop(directory)
+    ended = ending.stop(directory)
     print(f"The daemon of {directory} has ended." if ended else f"No daemon runs in {directory}.")
     return 0
 
@@ -97,7 +110,11 @@ def _stop(_given: argparse.Namespace, _rest: list[str]) -> int:
 def _status(_given: argparse.Namespace, _rest: list[str]) -> int:
     from watchman_mcp import screen
 
-    screen.status(call_tool("overview", {}), call_tool("what_changed", {"limit": 8}), call_tool("system_metrics", {"view": "cpu", "chart": True}))
+    screen.status(
+        call_tool("overview", {}),
+        call_tool("what_changed", {"limit": 8}),
+        call_tool("system_metrics", {"view": "cpu", "chart": True}),
+    )
     return 0
 
 
@@ -165,7 +182,9 @@ def _setup(given: argparse.Namespace, _rest: list[str]) -> int:
         for name, client in clients.CLIENTS.items():
             print(f"{name:16} {client.title}")
         return 0
-    outcome = clients.setup(given.client, home=Path.home(), remove=given.remove, replace=given.replace, run=_run_program)
+    outcome = clients.setup(
+        given.client, home=Path.home(), remove=given.remove, replace=given.replace, run=_run_program
+    )
     print(outcome.says)
     if outcome.entry and not outcome.changed:
         print(outcome.entry)
@@ -175,7 +194,9 @@ def _setup(given: argparse.Namespace, _rest: list[str]) -> int:
 def _run_program(words: list[str]) -> int:
     """Run a client's own program, its output on stderr."""
     try:
-        return subprocess.run(words, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=60, check=False).returncode
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=60, check=False
+        ).returncode
     except (subprocess.TimeoutExpired, OSError) as error:
         sys.stderr.write(f"{words[0]}: {error}\n")
         return 1

@@ -74,16 +74,14 @@ def overlay(
         if not name.startswith(_PREFIX) or "." not in key:
             continue
         if key.split(".")[0] == POLICY:
-            problems.append(
-                f"{name}: [{POLICY}] is never taken from the environment; set it in the configuration file"
-            )
+            problems.append(f"{name}: [{POLICY}] is never taken from the environment; use the file")
         else:
             _put(document, key, _typed(environ[name], known.get(key)), name, origins)
     return problems
 
 
 def explain(error: ValidationError, path: str, known: Known, origins: Mapping[str, str]) -> list[str]:
-    """One line for each mistake: where it is, which key, why, and for an unknown key the nearest valid one."""
+    """One line for each mistake: where it is, which key, why; for an unknown key also the nearest."""
     return [
         _mistake(one, path, known, origins)
         for one in error.errors(include_url=False, include_input=False, include_context=False)
@@ -193,13 +191,16 @@ def _typed(text: str, field: FieldInfo | None) -> Any:
 def _mistake(error: ErrorDetails, path: str, known: Known, origins: Mapping[str, str]) -> str:
     parts = [f"[{part}]" if isinstance(part, int) else _printable(part) for part in error["loc"]]
     key = ".".join(parts).replace(".[", "[")
-    where = next(
-        (name for origin, name in origins.items() if f"{key}[".startswith((f"{origin}[", f"{origin}."))), path
-    )
+    where = next((name for origin, name in origins.items() if _touch(key, origin)), path)
     if error["type"] == "extra_forbidden":
         return f"{where}: {key}: unknown key; the nearest valid one is {_nearest(key, known)}"
     reason = error["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
     return f"{where}: {key}: {'should be a table' if error['type'] == 'model_type' else reason}"
+
+
+def _touch(key: str, origin: str) -> bool:
+    """Whether one of two keys is the other, or lies within it."""
+    return f"{key}[".startswith((f"{origin}[", f"{origin}.")) or origin.startswith(f"{key}.")
 
 
 def _printable(part: str) -> str:

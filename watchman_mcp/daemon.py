@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import SocketListener
 
-from watchman_mcp import __version__, bridge, retention, running
+from watchman_mcp import __version__, bridge, retention
+from watchman_mcp.bridge import ending
 from watchman_mcp.cleaning import Cleaner, LogFilter
 from watchman_mcp.collectors import load as load_collectors
 from watchman_mcp.errors import Denied, WatchmanError
@@ -69,14 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
         return stdio(given.config, memory=given.memory)
     os.set_inheritable(given.lock, False)
     os.set_inheritable(given.listen, False)
-    start = Start(Path(given.directory), given.config, "on-demand", given.lock, socket.socket(fileno=given.listen))
+    start = Start(
+        Path(given.directory), given.config, "on-demand", given.lock, socket.socket(fileno=given.listen)
+    )
     return run(start)
 
 
 def serve(config: str) -> int:
     """Stay until told to end: `watchman-mcp serve`. Takes the place of a daemon that a client started."""
     directory = bridge.state_directory(config)
-    lock, listener = running.take_over(directory, config)
+    lock, listener = ending.take_over(directory, config)
     bridge.serving(lock)
     return run(Start(Path(directory), config, "staying", lock, listener, dict(os.environ)))
 
@@ -92,7 +95,9 @@ def stdio(config: str, *, memory: bool = False) -> int:
     try:
         lock, listener = bridge.own(directory, "staying", config)
     except BlockingIOError:
-        raise Denied(f"a daemon owns {directory}; run `watchman-mcp` without --stdio to use it, or `watchman-mcp stop`") from None
+        raise Denied(
+            f"a daemon owns {directory}; run `watchman-mcp` without --stdio to use it, or `watchman-mcp stop`"
+        ) from None
     return run(Start(Path(directory), config, "stdio", lock, listener))
 
 
@@ -134,7 +139,11 @@ def _log_to(directory: Path | None, cleaner: Cleaner, also_stderr: bool) -> None
     """A rotated file in the state directory; everything logged has passed cleaning."""
     handlers: list[logging.Handler] = []
     if directory is not None:
-        handlers.append(logging.handlers.RotatingFileHandler(directory / "daemon.log", maxBytes=2_000_000, backupCount=3, encoding="utf-8"))
+        handlers.append(
+            logging.handlers.RotatingFileHandler(
+                directory / "daemon.log", maxBytes=2_000_000, backupCount=3, encoding="utf-8"
+            )
+        )
     if also_stderr or directory is None:
         handlers.append(logging.StreamHandler(sys.stderr))
     form = LogFilter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"), cleaner)
@@ -159,7 +168,9 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until the end, then leave in order."""
-        log.info("watchman %s, pid %d, %s, root %s", __version__, os.getpid(), self.start.mode, self.machine.root)
+        log.info(
+            "watchman %s, pid %d, %s, root %s", __version__, os.getpid(), self.start.mode, self.machine.root
+        )
         try:
             async with self._server() as server:
                 await self._serve(server)

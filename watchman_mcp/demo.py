@@ -24,18 +24,32 @@ async def _converse() -> int:
     server = StdioServerParameters(command=sys.executable, args=["-I", "-m", "watchman_mcp.cli"])
     async with Client(server) as client:
         await _ask(console, client, "How is this machine?", "overview", {})
-        await _ask(console, client, "What was installed this week?", "query_packages", {"since": "7d", "action": "install"})
-        newest = await _ask(console, client, "What changed on this machine today?", "query_packages", {"since": "today"})
+        await _ask(
+            console,
+            client,
+            "What was installed this week?",
+            "query_packages",
+            {"since": "7d", "action": "install"},
+        )
+        newest = await _ask(
+            console, client, "What changed on this machine today?", "query_packages", {"since": "today"}
+        )
         name = _some_package(newest) or await _any_package(client)
         await _ask(console, client, f"When was {name} last updated?", "query_packages", {"name": name})
         await _ask(
-            console, client, "Show me all Python packages installed in the last month", "query_packages", {"manager": "python", "since": "30d", "limit": 30}
+            console,
+            client,
+            "Show me all Python packages installed in the last month",
+            "query_packages",
+            {"manager": "python", "since": "30d", "limit": 30},
         )
         await _ask(console, client, "What can you not see?", "doctor", {})
     return 0
 
 
-async def _ask(console: Console, client: Any, question: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+async def _ask(
+    console: Console, client: Any, question: str, tool: str, arguments: dict[str, Any]
+) -> dict[str, Any]:
     console.print(Rule(style="dim"))
     console.print(Text(f"> {question}", style="bold green"))
     words = ", ".join(f"{k}={v}" for k, v in arguments.items())
@@ -48,7 +62,12 @@ async def _ask(console: Console, client: Any, question: str, tool: str, argument
 
 
 def _some_package(answer: dict[str, Any]) -> str:
-    changes = [change for item in answer.get("items", []) for change in item.get("changes", []) if change["action"] in ("install", "update")]
+    changes = [
+        change
+        for item in answer.get("items", [])
+        for change in item.get("changes", [])
+        if change["action"] in ("install", "update")
+    ]
     return str(changes[0]["name"]) if changes else ""
 
 

@@ -77,7 +77,7 @@ def _scopes(store: Store, sight: Sight) -> list[str]:
     known: set[str] = set()
     for label in sight.labels:
         if LABELS[label].series is None:
-            sql = f'SELECT DISTINCT scope FROM "{label}" WHERE gone_at IS NULL AND (scope = :name OR substr(scope, 1, :size) = :name || \':\')'  # noqa: S608 - a label's name
+            sql = f"SELECT DISTINCT scope FROM \"{label}\" WHERE gone_at IS NULL AND (scope = :name OR substr(scope, 1, :size) = :name || ':')"
             rows = store.read(sql, {"name": sight.collector, "size": len(sight.collector) + 1})
             known.update(row["scope"] for row in rows)
     gone = {scope for scope in known - sight.snapshots.keys() if not _covered(scope, sight.protected)}
@@ -88,13 +88,15 @@ def _covered(scope: str, prefixes: Iterable[str]) -> bool:
     return any(scope == p or scope.startswith(p.rstrip("/") + "/") for p in prefixes)
 
 
-def _compare_nodes(store: Store, sight: Sight, snapshot: Snapshot, batch: Batch, first: bool) -> list[_Change]:
+def _compare_nodes(
+    store: Store, sight: Sight, snapshot: Snapshot, batch: Batch, first: bool
+) -> list[_Change]:
     changes: list[_Change] = []
     missing: dict[str, tuple[Table, Any]] = {}
     for label in sight.labels:
         kept = table(label)
         if kept.label.series is None:
-            sql = f'SELECT * FROM "{label}" WHERE scope = ? AND gone_at IS NULL'  # noqa: S608 - a label's name
+            sql = f'SELECT * FROM "{label}" WHERE scope = ? AND gone_at IS NULL'
             missing.update({row["id"]: (kept, row) for row in store.read(sql, (snapshot.scope,))})
     for node in snapshot.nodes.values():
         kept, stored = missing.pop(node.id, (table(node.label), None))
@@ -121,7 +123,9 @@ def _differing(kept: Table, stored: Any, values: dict[str, Any]) -> set[str]:
 
 
 def _compare_edges(store: Store, snapshot: Snapshot, batch: Batch, first: bool) -> None:
-    rows = store.read("SELECT type, start, end FROM _edges WHERE scope = ? AND gone_at IS NULL", (snapshot.scope,))
+    rows = store.read(
+        "SELECT type, start, end FROM _edges WHERE scope = ? AND gone_at IS NULL", (snapshot.scope,)
+    )
     stored = {f"{row['type']} {row['start']} {row['end']}": row for row in rows}
     for name, edge in snapshot.edges.items():
         if stored.pop(name, None) is None:
@@ -130,7 +134,9 @@ def _compare_edges(store: Store, snapshot: Snapshot, batch: Batch, first: bool) 
                 batch.journal.append(JournalRow(name, snapshot.scope, None, {}))
     for name, row in stored.items():
         if row["start"] not in snapshot.spared:
-            batch.edges.append(EdgeRow(row["type"], row["start"], row["end"], snapshot.scope, gone_at=batch.at))
+            batch.edges.append(
+                EdgeRow(row["type"], row["start"], row["end"], snapshot.scope, gone_at=batch.at)
+            )
             batch.journal.append(JournalRow(name, snapshot.scope, {}, None))
 
 
@@ -149,7 +155,9 @@ def _tell(store: Store, sight: Sight, changes: list[_Change], batch: Batch) -> N
         if _explained(store, sight, change.id, change.after, seq):
             continue
         if sight.logged and since is not None:
-            batch.pending.append(PendingRow(change.id, change.scope, change.before, change.after, since, sight.at))
+            batch.pending.append(
+                PendingRow(change.id, change.scope, change.before, change.after, since, sight.at)
+            )
         else:
             batch.events.append(_observed(change, since, sight.at, change.scope))
 
@@ -162,7 +170,9 @@ def _waiting(store: Store, sight: Sight) -> dict[str, PendingRow]:
     for scope in sight.snapshots:
         for row in store.read("SELECT * FROM _pending WHERE scope = ?", (scope,)):
             kept = table(row["id"].split("/", 1)[0])
-            before, after = (kept.restore(json.loads(row[side])) if row[side] else None for side in ("before", "after"))
+            before, after = (
+                kept.restore(json.loads(row[side])) if row[side] else None for side in ("before", "after")
+            )
             earliest, at = from_text(row["earliest"]), from_text(row["at"])
             found[row["id"]] = PendingRow(row["id"], scope, before, after, earliest, at, row["seq"])
     return found
@@ -173,7 +183,10 @@ def _explained(store: Store, sight: Sight, node: str, after: dict[str, Any] | No
     label = LABELS[node.split("/", 1)[0]]
     if (told := sight.told.get(node)) is not None:
         return label.explained_by(told.values, after)
-    rows = store.read("SELECT * FROM Event WHERE acted_on = ? AND seq > ? AND source <> 'observed' ORDER BY seq DESC LIMIT 1", (node, seq))
+    rows = store.read(
+        "SELECT * FROM Event WHERE acted_on = ? AND seq > ? AND source <> 'observed' ORDER BY seq DESC LIMIT 1",
+        (node, seq),
+    )
     return bool(rows) and label.explained_by(table("Event").decode(rows[0]), after)
 
 
@@ -193,7 +206,13 @@ def _observed(change: _Change | PendingRow, earliest: datetime | None, at: datet
     label = LABELS[change.id.split("/", 1)[0]]
     before, after = change.before, change.after
     ts = at
-    if after and label.changed_at and (own := after[label.changed_at]) and (earliest is None or earliest < own) and own < at:
+    if (
+        after
+        and label.changed_at
+        and (own := after[label.changed_at])
+        and (earliest is None or earliest < own)
+        and own < at
+    ):
         ts = own
     kind = label.event_type(before, after)
     values: dict[str, Any] = dict.fromkeys(LABELS["Event"].model_fields)
@@ -201,7 +220,9 @@ def _observed(change: _Change | PendingRow, earliest: datetime | None, at: datet
     if before is not None and after is not None:
         changed = [name for name in before if before[name] != after[name] and name not in label.volatile]
         values["fields"] = changed
-        values["before"], values["after"] = ([_text(side[name]) for name in changed] for side in (before, after))
+        values["before"], values["after"] = (
+            [_text(side[name]) for name in changed] for side in (before, after)
+        )
     key = event_key("observed", change.id, to_text(at), kind)
     values.update(key=key, ts=ts, type=kind, source="observed", ts_earliest=earliest)
     return EventRow(f"Event/{key}", values, scope, acted_on=change.id)
@@ -221,7 +242,9 @@ def _rebaselined(sight: Sight) -> EventRow:
     return EventRow(f"Event/{key}", values, sight.collector)
 
 
-def past(store: Store, label: str, at: datetime, scope: str) -> tuple[dict[str, dict[str, Any]], set[str]] | None:
+def past(
+    store: Store, label: str, at: datetime, scope: str
+) -> tuple[dict[str, dict[str, Any]], set[str]] | None:
     """Nodes of one label, and all edges, of a scope as the last look not after `at` saw them; None where that is not known.
 
     Found by undoing the journal by sequence, never by clock.
@@ -230,11 +253,13 @@ def past(store: Store, label: str, at: datetime, scope: str) -> tuple[dict[str, 
     if look is None:
         return None
     kept = table(label)
-    rows = store.read(f'SELECT * FROM "{label}" WHERE scope = ? AND gone_at IS NULL', (scope,))  # noqa: S608 - a label's name
+    rows = store.read(f'SELECT * FROM "{label}" WHERE scope = ? AND gone_at IS NULL', (scope,))
     state = {row["id"]: kept.decode(row) for row in rows}
     rows = store.read("SELECT type, start, end FROM _edges WHERE scope = ? AND gone_at IS NULL", (scope,))
     edges = {f"{row['type']} {row['start']} {row['end']}" for row in rows}
-    for row in store.read("SELECT id, before FROM _journal WHERE scope = ? AND seq > ? ORDER BY seq DESC", (scope, look[1])):
+    for row in store.read(
+        "SELECT id, before FROM _journal WHERE scope = ? AND seq > ? ORDER BY seq DESC", (scope, look[1])
+    ):
         if " " in row["id"]:
             edges.discard(row["id"]) if row["before"] is None else edges.add(row["id"])
         elif row["before"] is None:
@@ -247,16 +272,19 @@ def past(store: Store, label: str, at: datetime, scope: str) -> tuple[dict[str, 
 def look_at(store: Store, scope: str, at: datetime) -> tuple[datetime, int, datetime | None] | None:
     """The last look at a scope not after `at`: its time, its sequence number, and the time of the next one."""
     rows = store.read(
-        "SELECT number, at, seq FROM _look WHERE scope = ? AND at <= ? ORDER BY number DESC LIMIT 1", (scope, to_text(at))
+        "SELECT number, at, seq FROM _look WHERE scope = ? AND at <= ? ORDER BY number DESC LIMIT 1",
+        (scope, to_text(at)),
     )
     if not rows or rows[0]["seq"] < int(store.meta("journal_from", "0")):
         return None
-    after = store.read("SELECT at FROM _look WHERE scope = ? AND number > ? ORDER BY number LIMIT 1", (scope, rows[0]["number"]))
+    after = store.read(
+        "SELECT at FROM _look WHERE scope = ? AND number > ? ORDER BY number LIMIT 1",
+        (scope, rows[0]["number"]),
+    )
     return from_text(rows[0]["at"]), rows[0]["seq"], from_text(after[0]["at"]) if after else None
 
 
 def scopes_of(store: Store, label: str) -> list[str]:
     """Every scope that ever held nodes of a label and was looked at completely."""
-    sql = f'SELECT DISTINCT scope FROM "{label}" WHERE scope IN (SELECT scope FROM _look)'  # noqa: S608 - a label's name
+    sql = f'SELECT DISTINCT scope FROM "{label}" WHERE scope IN (SELECT scope FROM _look)'
     return sorted(row["scope"] for row in store.read(sql))
-

@@ -16,7 +16,14 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.server import MCPServer, NotificationOptions
 from mcp.server.context import ServerRequestContext
-from mcp.server.subscriptions import InMemorySubscriptionBus, PromptsListChanged, ResourcesListChanged, ResourceUpdated, ServerEvent, ToolsListChanged
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+    ToolsListChanged,
+)
 from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 SEND = {
@@ -87,19 +94,25 @@ class Notifications(InMemorySubscriptionBus):
         low = server._lowlevel_server
         low.add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
         low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
-        low.create_initialization_options = partial(low.create_initialization_options, NotificationOptions(True, True, True))  # type: ignore[method-assign] # the SDK offers no other place
+        low.create_initialization_options = partial(
+            low.create_initialization_options, NotificationOptions(True, True, True)
+        )  # type: ignore[method-assign] # the SDK offers no other place
         server.middleware.append(self._remember)
 
     def _of(self, ctx: ServerRequestContext[Any, Any]) -> _Session | None:
         return self._sessions.get(id(ctx.session._connection))
 
-    async def _subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
+    async def _subscribe(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams
+    ) -> EmptyResult:
         session = self._of(ctx)
         if session is not None and len(session.uris) < MAX_SUBSCRIPTIONS:
             session.uris.add(str(params.uri))
         return EmptyResult()
 
-    async def _unsubscribe(self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams) -> EmptyResult:
+    async def _unsubscribe(
+        self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
+    ) -> EmptyResult:
         if (session := self._of(ctx)) is not None:
             session.uris.discard(str(params.uri))
         return EmptyResult()

@@ -48,7 +48,9 @@ def apply(store: Store, settings: Settings, now: datetime) -> None:
     _keep_under_cap(store, now)
     problem = store.change(full_check_in_transaction)
     if problem:
-        store.notes.append(f"The database is damaged: {problem}. Stop Watchman; the next start sets the file aside.")
+        store.notes.append(
+            f"The database is damaged: {problem}. Stop Watchman; the next start sets the file aside."
+        )
         log.error("%s", store.notes[-1])
 
 
@@ -59,7 +61,9 @@ def full_check_in_transaction(db: sqlite3.Connection) -> str:
 
 def _drop_events(store: Store, before: datetime) -> None:
     def drop(db: sqlite3.Connection) -> int:
-        sql = "DELETE FROM Event WHERE seq IN (SELECT seq FROM Event WHERE ts < ? AND type NOT GLOB ? LIMIT ?)"
+        sql = (
+            "DELETE FROM Event WHERE seq IN (SELECT seq FROM Event WHERE ts < ? AND type NOT GLOB ? LIMIT ?)"
+        )
         return db.execute(sql, (to_text(before), FOREVER, CHUNK)).rowcount
 
     while store.change(drop) == CHUNK:
@@ -70,11 +74,16 @@ def _drop_journal(store: Store, before: datetime) -> None:
     """Forget what was before: states then are no longer known, and nothing pretends otherwise."""
 
     def drop(db: sqlite3.Connection) -> int:
-        top = db.execute("SELECT max(seq) FROM (SELECT seq FROM _journal WHERE recorded_at < ? ORDER BY seq LIMIT ?)", (to_text(before), CHUNK)).fetchone()[0]
+        top = db.execute(
+            "SELECT max(seq) FROM (SELECT seq FROM _journal WHERE recorded_at < ? ORDER BY seq LIMIT ?)",
+            (to_text(before), CHUNK),
+        ).fetchone()[0]
         if top is None:
             return 0
         db.execute("INSERT OR REPLACE INTO _meta VALUES ('journal_from', ?)", (str(top),))
-        return db.execute("DELETE FROM _journal WHERE seq <= ? AND recorded_at < ?", (top, to_text(before))).rowcount
+        return db.execute(
+            "DELETE FROM _journal WHERE seq <= ? AND recorded_at < ?", (top, to_text(before))
+        ).rowcount
 
     while store.change(drop):
         pass
@@ -89,18 +98,21 @@ def roll_up(store: Store, kept: Table, before: datetime) -> None:
     columns = ", ".join(f'"{n}"' for n in numbers + lists)
 
     def roll(db: sqlite3.Connection) -> int:
-        oldest = db.execute(f'SELECT min(ts) FROM "{name}" WHERE span IS NULL AND ts < ?', (limit,)).fetchone()[0]  # noqa: S608 - a label's name
+        oldest = db.execute(
+            f'SELECT min(ts) FROM "{name}" WHERE span IS NULL AND ts < ?', (limit,)
+        ).fetchone()[0]
         if oldest is None:
             return 0
         start = oldest // (ROLLED_SECONDS * 1000) * ROLLED_SECONDS * 1000
         hour = (start, start + ROLLED_SECONDS * 1000)
         rows = db.execute(
-            f'SELECT min(seq), series, {means} FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ? GROUP BY series', hour  # noqa: S608 - a label's names
+            f'SELECT min(seq), series, {means} FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ? GROUP BY series',
+            hour,
         ).fetchall()
-        db.execute(f'DELETE FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ?', hour)  # noqa: S608 - a label's name
+        db.execute(f'DELETE FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ?', hour)
         marks = ", ".join("?" * (4 + len(numbers) + len(lists)))
         db.executemany(
-            f'INSERT OR REPLACE INTO "{name}" (seq, series, ts, span, {columns}) VALUES ({marks})',  # noqa: S608 - a label's names
+            f'INSERT OR REPLACE INTO "{name}" (seq, series, ts, span, {columns}) VALUES ({marks})',
             [(row[0], row[1], start, ROLLED_SECONDS, *row[2:]) for row in rows],
         )
         return len(rows)

@@ -64,9 +64,21 @@ class Runner:
     """Runs every collector, each in a task of its own."""
 
     def __init__(
-        self, store: Store, machine: Machine, settings: Settings, collectors: Iterable[Collector], cleaner: Cleaner, publish: Publish
+        self,
+        store: Store,
+        machine: Machine,
+        settings: Settings,
+        collectors: Iterable[Collector],
+        cleaner: Cleaner,
+        publish: Publish,
     ) -> None:
-        self.store, self.machine, self.settings, self.cleaner, self._publish = store, machine, settings, cleaner, publish
+        self.store, self.machine, self.settings, self.cleaner, self._publish = (
+            store,
+            machine,
+            settings,
+            cleaner,
+            publish,
+        )
         self.collectors = {c.name: c for c in collectors}
         _refuse_two_owners(self.collectors.values())
         self.status = {name: Status(name) for name in self.collectors}
@@ -81,7 +93,9 @@ class Runner:
                 if collector.watch:
                     tasks.start_soon(self._keep_watching, collector)
 
-    async def scan(self, names: Iterable[str], progress: Callable[[int, int, str], Awaitable[None]] | None = None) -> None:
+    async def scan(
+        self, names: Iterable[str], progress: Callable[[int, int, str], Awaitable[None]] | None = None
+    ) -> None:
         """Look again now, and wait until these collectors have."""
         names = list(names)
         done = 0
@@ -137,13 +151,17 @@ class Runner:
             with anyio.move_on_after(DEADLINE) as deadline:
                 try:
                     await to_thread.run_sync(
-                        partial(self._observe, collector, outcome), limiter=self._limiter, abandon_on_cancel=True
+                        partial(self._observe, collector, outcome),
+                        limiter=self._limiter,
+                        abandon_on_cancel=True,
                     )
                 except Absent as error:
                     outcome.fail("unavailable", str(error))
                 except (Denied, Broken, StoreError) as error:
                     outcome.fail("failed", str(error))
-                except Exception as error:  # the one place that may: a fault in one collector must not end the others
+                except (
+                    Exception
+                ) as error:  # the one place that may: a fault in one collector must not end the others
                     log.exception("%s: a fault of Watchman's own", collector.name)
                     outcome.fail("failed", f"{type(error).__name__} in the collector; the log has the rest")
             if deadline.cancelled_caught:
@@ -169,7 +187,11 @@ class Runner:
     async def _record(self, status: Status, outcome: _Outcome) -> None:
         """Extend the collector's present stretch, or begin another, and log what is new about it."""
         name = "partial" if outcome.status == "ok" and outcome.unobserved else outcome.status
-        same = status.status == name and status.unobserved == outcome.unobserved and status.error == outcome.error
+        same = (
+            status.status == name
+            and status.unobserved == outcome.unobserved
+            and status.error == outcome.error
+        )
         if not same:
             self._announce(status, name, outcome)
             status.started_at, status.runs = outcome.at, 0
@@ -186,7 +208,9 @@ class Runner:
         path = path_of(_label("CollectorRun"), status.name, status.started_at)
         row = NodeRow("CollectorRun", path, self.cleaner.row("CollectorRun", values), "watchman")
         with suppress(StoreError):  # the store says itself that it cannot be written
-            await to_thread.run_sync(self.store.write, Batch(at=outcome.at, nodes=[row]), limiter=self._limiter)
+            await to_thread.run_sync(
+                self.store.write, Batch(at=outcome.at, nodes=[row]), limiter=self._limiter
+            )
 
     def _announce(self, status: Status, name: str, outcome: _Outcome) -> None:
         """The first failure and the recovery are worth a line, repeats are not."""
@@ -223,7 +247,13 @@ class _Intake:
     """Takes what a collector yields: cleaned at once, records and samples written in chunks, states kept for comparing."""
 
     def __init__(self, runner: Runner, collector: Collector, look: Look, outcome: _Outcome) -> None:
-        self.store, self.cleaner, self.collector, self.look, self.outcome = runner.store, runner.cleaner, collector, look, outcome
+        self.store, self.cleaner, self.collector, self.look, self.outcome = (
+            runner.store,
+            runner.cleaner,
+            collector,
+            look,
+            outcome,
+        )
         self.owned = collector.labels
         self.edge_types = {e.name for e in collector.emits if not isinstance(e, type)}
         self.has_state = any(_label(name).series is None for name in self.owned)
@@ -296,7 +326,9 @@ class _Intake:
             if acted_on not in self.ghosts:
                 known = self._clean(type(subject).__name__, acted_on, subject.__dict__)
                 if known is not None:
-                    self.ghosts[acted_on] = NodeRow(type(subject).__name__, acted_on, known, self.look.scope, values["ts"])
+                    self.ghosts[acted_on] = NodeRow(
+                        type(subject).__name__, acted_on, known, self.look.scope, values["ts"]
+                    )
         row = EventRow(f"Event/{values['key']}", values, self.look.scope, acted_on)
         self.events.append(row)
         if acted_on:
@@ -304,7 +336,9 @@ class _Intake:
 
     def _flush(self) -> None:
         """Write records and samples before their look is over; reading them twice is harmless, so no mark moves yet."""
-        batch = Batch(at=self.outcome.at, ghosts=list(self.ghosts.values()), events=self.events, samples=self.samples)
+        batch = Batch(
+            at=self.outcome.at, ghosts=list(self.ghosts.values()), events=self.events, samples=self.samples
+        )
         self.outcome.wrote(self.store.write(batch))
         self.ghosts, self.events, self.samples = {}, [], []
 
@@ -333,7 +367,9 @@ class _Intake:
         """What decides how much this collector can see: a change of it is no change of the machine."""
         with open("/proc/self/status") as status:
             caps = next((line.split()[1] for line in status if line.startswith("CapEff")), "")
-        return json.dumps([self.collector.version, RULES_VERSION, os.geteuid(), caps, str(self.look.machine.root)])
+        return json.dumps(
+            [self.collector.version, RULES_VERSION, os.geteuid(), caps, str(self.look.machine.root)]
+        )
 
 
 def _label(name: str) -> type[Label]:
@@ -345,7 +381,10 @@ def _refuse_two_owners(collectors: Iterable[Collector]) -> None:
     owners: dict[str, str] = {}
     for collector in collectors:
         for label in collector.labels:
-            if _label(label).series is not None and owners.setdefault(label, collector.name) != collector.name:
+            if (
+                _label(label).series is not None
+                and owners.setdefault(label, collector.name) != collector.name
+            ):
                 raise StoreError(f"{label} has two owners: {owners[label]} and {collector.name}")
 
 

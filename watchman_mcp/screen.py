@@ -12,7 +12,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-FRAME = ("found", "cut", "host", "observed_at", "source", "window", "matched", "totals", "note", "next_cursor", "unobserved", "unobserved_more", "items")
+FRAME = (
+    "found",
+    "cut",
+    "host",
+    "observed_at",
+    "source",
+    "window",
+    "matched",
+    "totals",
+    "note",
+    "next_cursor",
+    "unobserved",
+    "unobserved_more",
+    "items",
+)
 
 
 def answer(tool: str, content: dict[str, Any], console: Console | None = None) -> None:
@@ -44,7 +58,9 @@ def _transactions(content: dict[str, Any]) -> Iterable[Text]:
     for item in content.get("items") or []:
         if isinstance(item, dict) and "changes" in item:
             line = Text(item["ts"], style="cyan")
-            line.append(f"  {item.get('command') or item.get('manager') or item.get('source') or ''}", style="bold")
+            line.append(
+                f"  {item.get('command') or item.get('manager') or item.get('source') or ''}", style="bold"
+            )
             line.append(f"  {item['by']}" if item.get("by") else "", style="dim")
             for change in item["changes"][:40]:
                 versions = " -> ".join(v for v in (change.get("previous"), change.get("version")) if v)
@@ -56,7 +72,13 @@ def _transactions(content: dict[str, Any]) -> Iterable[Text]:
 
 
 def _colour(action: str) -> str:
-    return {"install": "green", "update": "blue", "remove": "red", "purge": "red", "downgrade": "magenta"}.get(action, "default")
+    return {
+        "install": "green",
+        "update": "blue",
+        "remove": "red",
+        "purge": "red",
+        "downgrade": "magenta",
+    }.get(action, "default")
 
 
 def _value(console: Console, name: str, value: Any) -> None:
@@ -76,7 +98,9 @@ def _table(console: Console, rows: list[Any], columns: list[str] | None = None) 
     if isinstance(rows[0], dict):
         columns = list(dict.fromkeys(key for row in rows for key in row))
         rows = [[row.get(column) for column in columns] for row in rows]
-    table = Table(*[escape(column) for column in columns or []], box=None, header_style="bold dim", pad_edge=False)
+    table = Table(
+        *[escape(column) for column in columns or []], box=None, header_style="bold dim", pad_edge=False
+    )
     for row in rows:
         table.add_row(*[Text(_text(cell), overflow="fold") for cell in row])
     console.print(table)
@@ -99,33 +123,63 @@ def _bar(percent: float | None, width: int = 24) -> Text:
     return Text.assemble(("█" * full, colour), ("░" * (width - full), "dim"), f" {percent:.0f} %")
 
 
-def status(overview: dict[str, Any], changes: dict[str, Any], metrics: dict[str, Any], console: Console | None = None) -> None:
+def status(
+    overview: dict[str, Any], changes: dict[str, Any], metrics: dict[str, Any], console: Console | None = None
+) -> None:
     """The machine on one screen."""
     console = console or Console()
     load = overview.get("load") or {}
     memory = 100 * load["memory_used_gb"] / load["memory_total_gb"] if load.get("memory_total_gb") else None
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text("CPU", style="bold"), _bar(load.get("cpu_percent")), Text(f"load {load.get('load_average_1m', '?')}"))
-    grid.add_row(Text("Memory", style="bold"), _bar(memory), Text(f"{load.get('memory_used_gb', '?')} of {load.get('memory_total_gb', '?')} GiB"))
+    grid.add_row(
+        Text("CPU", style="bold"),
+        _bar(load.get("cpu_percent")),
+        Text(f"load {load.get('load_average_1m', '?')}"),
+    )
+    grid.add_row(
+        Text("Memory", style="bold"),
+        _bar(memory),
+        Text(f"{load.get('memory_used_gb', '?')} of {load.get('memory_total_gb', '?')} GiB"),
+    )
     for disk in overview.get("disks") or []:
-        left = f"{disk.get('available_gb')} GiB left" + (f", full in {disk['full_in']}" if disk.get("full_in") else "")
+        left = f"{disk.get('available_gb')} GiB left" + (
+            f", full in {disk['full_in']}" if disk.get("full_in") else ""
+        )
         grid.add_row(Text(disk["mount_point"], style="bold"), _bar(disk.get("use_percent")), Text(left))
     for series in (metrics.get("series") or [])[:1]:
         if series.get("chart"):
-            grid.add_row(Text("24 h", style="bold"), Text(series["chart"], style="blue"), Text(f"mean {series['mean']} %, max {series['max']} %"))
+            grid.add_row(
+                Text("24 h", style="bold"),
+                Text(series["chart"], style="blue"),
+                Text(f"mean {series['mean']} %, max {series['max']} %"),
+            )
     parts: list[Any] = [grid]
     for problem in overview.get("problems") or []:
         parts.append(Text(f"! {problem}", style="red"))
     title = f"{escape(overview.get('host') or 'this machine')}  {escape(overview.get('os') or '')}  up {overview.get('uptime', '?')}"
     console.print(Panel(Group(*parts), title=title, title_align="left", border_style="blue"))
-    console.print(Panel(_recent(overview, changes), title="Changes, last 24 hours", title_align="left", border_style="blue"))
+    console.print(
+        Panel(
+            _recent(overview, changes),
+            title="Changes, last 24 hours",
+            title_align="left",
+            border_style="blue",
+        )
+    )
     seen = overview.get("unobserved") or []
     if seen:
-        console.print(Text(f"{seen[0]['what']}: {seen[0]['why']}  ({overview.get('unobserved_more') or 'see: watchman-mcp doctor'})", style="yellow"))
+        console.print(
+            Text(
+                f"{seen[0]['what']}: {seen[0]['why']}  ({overview.get('unobserved_more') or 'see: watchman-mcp doctor'})",
+                style="yellow",
+            )
+        )
 
 
 def _recent(overview: dict[str, Any], changes: dict[str, Any]) -> Any:
-    packages = ", ".join(f"{n} {manager}" for manager, n in (overview.get("packages") or {}).items()) or "none known"
+    packages = (
+        ", ".join(f"{n} {manager}" for manager, n in (overview.get("packages") or {}).items()) or "none known"
+    )
     rows: list[Any] = [Text(f"packages: {packages}", style="dim")]
     for item in changes.get("items") or []:
         line = Text(f"{item['ts'][5:16].replace('T', ' ')}  ", style="cyan")
@@ -139,7 +193,12 @@ def _recent(overview: dict[str, Any], changes: dict[str, Any]) -> Any:
 
 def progress(areas: list[str], look: Callable[[str], str]) -> None:
     """Look at one area after the other behind a bar."""
-    columns = (TextColumn("{task.description:12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:12}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("looking", total=len(areas))
         for area in areas:

@@ -71,7 +71,9 @@ async def serve(server: Server, stream: ByteStream, opened: Callable[[], None] =
         async with receive_out:
             try:
                 async for message in receive_out:
-                    await stream.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+                    await stream.send(
+                        message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+                    )
             except GONE:
                 pass
 
@@ -99,7 +101,9 @@ async def _read(stream: ByteStream, send: Any) -> None:
                     if line.strip():
                         await _pass_on(stream, send, line)
                 if len(buffer) > LINE_LIMIT:
-                    await _refuse(stream, None, INVALID_REQUEST, "a line of more than 16 MiB; the connection is closed")
+                    await _refuse(
+                        stream, None, INVALID_REQUEST, "a line of more than 16 MiB; the connection is closed"
+                    )
                     return
         except GONE:
             if buffer.strip():
@@ -120,7 +124,12 @@ async def _pass_on(stream: ByteStream, send: Any, line: bytes) -> None:
             return
         number = parsed.get("id") if isinstance(parsed, dict) else None
         number = number if isinstance(number, str | int) and not isinstance(number, bool) else None
-        await _refuse(stream, number, INVALID_REQUEST, "not a JSON-RPC 2.0 message: it needs jsonrpc, method and, for a request, an id")
+        await _refuse(
+            stream,
+            number,
+            INVALID_REQUEST,
+            "not a JSON-RPC 2.0 message: it needs jsonrpc, method and, for a request, an id",
+        )
         return
     await send.send(SessionMessage(message))
 

@@ -162,7 +162,7 @@ class Store(_Table):
 
     path: Path = Field(
         "",
-        description="State directory; empty: ~/.local/state/watchman, or /var/lib/watchman.",
+        description="State directory, as a full path; empty: ~/.local/state/watchman.",
     )
     size_cap_mb: int = Field(
         2_048, ge=16, le=1_048_576, description="Megabytes; beyond, the oldest samples go first."
@@ -185,7 +185,7 @@ class Daemon(_Table):
 
 
 class Changes(_Table):
-    """What may be changed; honoured only from a file that nobody else can write, never from the environment."""
+    """What may be changed: honoured from a file that nobody else can write, never from variables."""
 
     allow: Annotated[tuple[Domain, ...], Field(strict=False)] = Field(
         (), description="Domains in which approved plans may be applied; empty: nothing is changed."

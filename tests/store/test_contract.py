@@ -29,7 +29,10 @@ class Sqlite:
         return {**table(label).decode(rows[0]), "gone_at": rows[0]["gone_at"]} if rows else None
 
     def edges(self) -> set[tuple[str, str, str, bool]]:
-        return {(r["type"], r["start"], r["end"], r["gone_at"] is None) for r in self.store.read("SELECT * FROM edges")}
+        return {
+            (r["type"], r["start"], r["end"], r["gone_at"] is None)
+            for r in self.store.read("SELECT * FROM edges")
+        }
 
     def count(self, label: str) -> int:
         return self.store.read(f'SELECT count(*) AS n FROM "{label}"')[0]["n"]
@@ -56,7 +59,14 @@ def event(key: str, ts: datetime = NOW, kind: str = "package_install") -> EventR
 
 
 def test_a_node_reads_back_equal_to_what_was_written(graph: Sqlite) -> None:
-    node = package("nginx", "1:2.0-1~deb12", installed_at=NOW + timedelta(microseconds=7), requested=False, size_bytes=2**62, summary="é 漢 🙂")
+    node = package(
+        "nginx",
+        "1:2.0-1~deb12",
+        installed_at=NOW + timedelta(microseconds=7),
+        requested=False,
+        size_bytes=2**62,
+        summary="é 漢 🙂",
+    )
 
     graph.write(Batch(at=NOW, nodes=[row(node)]))
 
@@ -116,29 +126,56 @@ def test_a_batch_with_a_fault_leaves_nothing(graph: Sqlite) -> None:
 
 def test_prune_takes_old_tombstones_with_their_edges_and_nothing_else(graph: Sqlite) -> None:
     edge = EdgeRow("DEPENDS_ON", package("old").path, package("kept").path, "apt")
-    graph.write(Batch(at=NOW, nodes=[row(package("old"), NOW - timedelta(days=9)), row(package("young"), NOW), row(package("kept"))]))
+    graph.write(
+        Batch(
+            at=NOW,
+            nodes=[
+                row(package("old"), NOW - timedelta(days=9)),
+                row(package("young"), NOW),
+                row(package("kept")),
+            ],
+        )
+    )
     graph.write(Batch(at=NOW, edges=[edge]))
 
     pruned = graph.prune("Software", NOW - timedelta(days=1))
 
     assert pruned == 1
-    assert {n: graph.node("Software", package(n).path) is not None for n in ("old", "young", "kept")} == {"old": False, "young": True, "kept": True}
+    assert {n: graph.node("Software", package(n).path) is not None for n in ("old", "young", "kept")} == {
+        "old": False,
+        "young": True,
+        "kept": True,
+    }
     assert graph.edges() == set()
 
 
 def test_samples_read_back_and_are_pruned_by_their_time(graph: Sqlite) -> None:
-    samples = [DiskMetrics(filesystem="/dev/vda", mount_point="/", timestamp=NOW + timedelta(minutes=n), used_gb=12.125 + n, use_percent=99.9) for n in range(3)]
+    samples = [
+        DiskMetrics(
+            filesystem="/dev/vda",
+            mount_point="/",
+            timestamp=NOW + timedelta(minutes=n),
+            used_gb=12.125 + n,
+            use_percent=99.9,
+        )
+        for n in range(3)
+    ]
 
     graph.write(Batch(at=NOW, samples=[("DiskMetrics", dict(sample.__dict__)) for sample in samples]))
     graph.prune("DiskMetrics", NOW + timedelta(minutes=1))
 
     rows = graph.store.read('SELECT * FROM "DiskMetrics" ORDER BY timestamp')
-    assert [(r["mount_point"], r["used_gb"], r["use_percent"], r["available_gb"]) for r in rows] == [("/", 13.125, 99.9, None), ("/", 14.125, 99.9, None)]
+    assert [(r["mount_point"], r["used_gb"], r["use_percent"], r["available_gb"]) for r in rows] == [
+        ("/", 13.125, 99.9, None),
+        ("/", 14.125, 99.9, None),
+    ]
 
 
 def test_every_label_can_be_written(graph: Sqlite) -> None:
     for name, label in LABELS.items():
-        values = dict.fromkeys(label.model_fields) | {n: NOW for n, f in label.model_fields.items() if f.annotation is datetime}
+        values = dict.fromkeys(label.model_fields) | {
+            n: NOW for n, f in label.model_fields.items() if f.annotation is datetime
+        }
         if name == "Event":
             graph.write(Batch(at=NOW, events=[EventRow("Event/x", values, "test")]))
         elif label.series is None:

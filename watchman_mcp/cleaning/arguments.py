@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from watchman_mcp.cleaning.assignments import PLACEHOLDER, Span, value_span
+from watchman_mcp.cleaning.assignments import PLACEHOLDER, QUOTE, Span, value_span
 
 _GAP = r"""(?:[ \t]{1,4}|\\u0000|["'],[ \t]?(?=["']))"""  # between arguments, also of a list
 _NEXT = r"""(?:[ ]{1,4}|["'],[ ]?["'])"""  # the same, with the quote that opens the next one
@@ -20,7 +20,7 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("ldap", r"[a-z]{3,9}", rf"-w{_GAP}?", ""),
     ("redis-cli valkey-cli", "", rf"-a{_GAP}?", ""),
     ("snmp", r"[a-z]{2,9}", rf"-[cAX]{_GAP}?", ""),
-    ("curl wget lftp", r"2?", rf"(?:-[a-zA-Z]{{0,8}}[uU]|--user|--proxy-user)(?:{_GAP}|=)?", ":,"),
+    ("curl wget lftp etcdctl", r"2?", rf"(?:-[a-zA-Z]{{0,8}}[uU]|--user|--proxy-user)(?:{_GAP}|=)?", ":,"),
     ("http xh", r"s?", rf"(?:-a|--auth)(?:{_GAP}|=)", ":"),
     ("smbclient rpcclient net smbget", "", rf"(?:-U|--user)(?:{_GAP}|=)?", "%"),
     ("openssl", "", rf"-(?:pass|passin|passout)(?:{_GAP}|=)pass:|-k{_GAP}", ""),
@@ -102,7 +102,10 @@ _PGPASS = re.compile(
 )
 _PORT_FIELD = re.compile(r":(?:\d{4,5}|\*):[A-Za-z*]")
 _ORACLE = re.compile(r"jdbc:oracle:\w{1,8}:[\w$#]{1,60}/(?=[^\s@]{1,200}@)")
-_ECHO = re.compile(r"(?<![\w-])(?:echo|printf)[ \t]{1,4}(?:-\w{1,4}[ \t]{1,4})?")
+_ECHO = re.compile(
+    rf"(?<![\w-])(?:echo|printf)[ \t]{{1,4}}(?:-\w{{1,4}}[ \t]{{1,4}}|{QUOTE}?%s(?:\\{{1,8}}n)?{QUOTE}?[ ])?"
+)
+_HERE = re.compile(r"(?:sudo|passwd)[^\n|<]{0,80}<<<[ ]?")
 _FED = re.compile(
     r"""[\s"'\\]{0,4}\|[ ]?[^|\n]{0,80}?(?:sudo[^|\n]{0,60}?[ ]-\w{0,6}S|chpasswd|passwd|--password-stdin
     |--passphrase-fd|cryptsetup|smbpasswd)""",
@@ -112,7 +115,7 @@ _FED = re.compile(
 
 def places(text: str) -> Iterator[Span]:
     """Yield what is secret by where it stands: directives, netrc, what is piped into sudo."""
-    for found in chain(_DIRECTIVE.finditer(text), _ORACLE.finditer(text)):
+    for found in chain(_DIRECTIVE.finditer(text), _ORACLE.finditer(text), _HERE.finditer(text)):
         begin, end = value_span(text, found.end(), found.end() + _LONGEST)
         yield begin, text.find("@", begin, end) if found[0].startswith("jdbc") else end, "password"
     for found in _ECHO.finditer(text):

@@ -14,10 +14,12 @@ PLACEHOLDER = re.compile(r"\[redacted:[a-z0-9-]{1,24}:[0-9a-f]{8}\]")
 LONGEST_JUDGED = 512  # a longer value is taken for a secret unseen, so that judging stays linear
 
 
+# A quote of either kind, also as shells and JSON write it within another: \" or '"'"'.
+QUOTE = r"""(?:'\\{0,8}"'\\{0,8}"'|\\{0,8}+["'])"""
 _ASSIGNED = re.compile(
-    r"""(?<![\w.-])(?<!\[redacted:)
-    (-{0,2}[A-Za-z_][\w.-]*+) (?:'\\{0,8}"'\\{0,8}"'|\\{0,8}+["'`])?\]?  # the name, perhaps quoted
-    [ \t]{0,4} (?:=>|:=|={1,2}|:(?!:|//)|%3[Dd]|>|\((?=\\{0,8}["'])) [ \t]{0,4}""",
+    rf"""(?<![\w.-])(?<!\[redacted:)
+    (-{{0,2}}\w[\w.-]*+) (?:{QUOTE}|`)?\]?  # the name, perhaps quoted
+    [ \t]{{0,4}} (?:=>|:=|={{1,2}}|:(?!:|//)|%3[Dd]|>|\((?=\\{{0,8}}["'])) [ \t]{{0,4}}""",
     re.VERBOSE | re.ASCII,
 )
 _OPTION = re.compile(
@@ -31,8 +33,11 @@ _NAMED = re.compile(  # name: DB_PASSWORD, value: x
     (?:\\{0,8}+["'])?value(?:\\{0,8}+["'])?[ \t]{0,4}[:=][ \t]{0,4}""",
     re.VERBOSE | re.ASCII | re.IGNORECASE,
 )
+_DEFINED = re.compile(rf"define\([ ]?{QUOTE}([\w.-]{{2,64}}){QUOTE},[ ]{{0,4}}", re.ASCII)
+_TAGGED = re.compile(r"""name=\\{0,8}["']([\w.-]{2,64})\\{0,8}["']>""", re.ASCII)
 _SPOKEN = re.compile(  # password 'x', identified by 'x'
-    r"[PpIi](?<![\w.-].)((?i:assword|assphrase|dentified[ ]by(?:[ ]password)?))[ \t]{1,8}(?=\\{0,8}[\"'])"
+    r"[PpIi](?<![\w.-].)((?i:assword(?:[ ]for[ ]\S{1,80}[ ]?=)?|assphrase|dentified[ ]by(?:[ ]password)?))"
+    r"[ \t]{1,8}(?=\\{0,8}[\"'])"
 )
 
 _QUOTED = re.compile(
@@ -206,7 +211,9 @@ def _judge(text: str, found: re.Match[str], name: Name) -> tuple[int, int]:
         return begin, cookies.end() if cookies and "=" in cookies[0] else begin
     if ">" in separator and "=" not in separator:
         end = text.find("<", start, start + LONGEST_JUDGED)
-        return start, start if before != "<" else end if end >= 0 else _word_end(text, start)
+        return start, start if before != "<" and found.re is not _TAGGED else end if end >= 0 else _word_end(
+            text, start
+        )
     if ":" in separator and text[start : start + 1] in ("{", "["):
         return start, start
     return _value(text, found, name, start, before in ("?", "&"))
@@ -234,7 +241,14 @@ def _value(text: str, found: re.Match[str], name: Name, start: int, query: bool)
     return begin, line.end() if line else end
 
 
-_WAYS = (("", _ASSIGNED), ("value", _NAMED), ("-", _OPTION), (" ", _SPOKEN))
+_WAYS = (
+    ("", _ASSIGNED),
+    ("value", _NAMED),
+    ("define(", _DEFINED),
+    ("name=", _TAGGED),
+    ("-", _OPTION),
+    (" ", _SPOKEN),
+)
 
 
 def assigned(text: str) -> Iterator[Span]:

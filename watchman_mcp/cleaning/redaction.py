@@ -141,7 +141,7 @@ _COMMANDS = (
 )
 _PLACES = (
     "requirepass", "masterauth", "community", "bindpw", "rootpw", "login", "machine", "account", "echo ",
-    "echo\t", "printf", "jdbc",
+    "echo\t", "printf", "<<<", "jdbc",
 )  # fmt: skip
 _SEPARATORS = (" ", "=", ":", '"', "'", ">", "%3", "u0000", "\n", "\t")  # without one nothing is named
 _SHORTEST = 6  # what carries a secret is never shorter

@@ -15,10 +15,10 @@ from typing import NamedTuple, cast
 from watchman_mcp.collectors import Collector, Look, minutes
 from watchman_mcp.errors import Absent
 from watchman_mcp.machine.debian import (
+    Change,
     Stanza,
     Transaction,
     Transactions,
-    compare_versions,
     native_of,
     needs,
     present,
@@ -125,10 +125,11 @@ def _steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterator
     origins: dict[Transaction | None, _Origin] = {}
     for step in steps:
         second = step.second
-        content = _content(step.action, step.name, step.arch, step.before, step.after)
+        change = Change(step.action, step.name, step.arch, step.before, step.after)
+        content = _content(change)
         nth = second.equal.get(content, 0)
         second.equal[content] = nth + 1
-        cause = history.cause(step.name, step.arch, step.after, second.at, nth)
+        cause = history.cause(change, second.at, nth)
         if cause is None:
             origin = _Origin("dpkg", transaction_id=f"dpkg:{step.run}" if step.run else None)
         elif written(cause.at) <= alone:
@@ -146,7 +147,7 @@ def _alone(transactions: Iterable[Transaction], everywhere: set[str]) -> Iterato
         error = transaction.error or (None if transaction.ended else "apt's history has no end of this run")
         origin = _origin(transaction)._replace(error=error)
         for change in transaction.changes:
-            content = _content(*change)
+            content = _content(change)
             nth = equal.get((stamp, content), 0)
             equal[stamp, content] = nth + 1
             yield _record(content, transaction.at, (stamp, nth), origin, change.name in everywhere)
@@ -156,16 +157,9 @@ def _origin(transaction: Transaction) -> _Origin:
     return _Origin("apt", transaction.command, transaction.by, f"apt:{written(transaction.at)}")
 
 
-def _content(kind: str, name: str, arch: str, before: str | None, after: str | None) -> _Content:
-    if after is None:
-        gone = "package_purge" if kind in ("purge", "Purge") else "package_remove"
-        return _Content(gone, name, arch, None, before)
-    if before is None:
-        return _Content("package_install", name, arch, None, after)
-    if before == after:
-        return _Content("package_reinstall", name, arch, before, after)
-    order = compare_versions(after, before)
-    return _Content("package_downgrade" if order < 0 else "package_update", name, arch, before, after)
+def _content(change: Change) -> _Content:
+    versions = (None, change.before) if change.after is None else (change.before, change.after)
+    return _Content(f"package_{change.outcome}", change.name, change.arch, *versions)
 
 
 def _record(
@@ -297,5 +291,6 @@ def _place(look: Look, path: str) -> _Place:
     return _Place(Mark.from_json(mark), fold, known, since)
 
 
-WATCHED = (STATUS, STATES, LOG, HISTORY)
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, logged=True)
+collector = Collector(
+    collect, (Software, DEPENDS_ON), minutes(10), (STATUS, STATES, LOG, HISTORY), logged=True
+)

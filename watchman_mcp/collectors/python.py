@@ -118,7 +118,7 @@ def _distributions(look: Look, environment: _Environment) -> Iterator[Software |
     for one in found.values():
         yield one.software
     for one in found.values():
-        for key in {needed(requirement, environment.version) for requirement in one.requires}:
+        for key in dict.fromkeys(needed(requirement, environment.version) for requirement in one.requires):
             if key in found and key != one.software.key:
                 yield Edge(DEPENDS_ON, one.software.path, found[key].software.path)
 

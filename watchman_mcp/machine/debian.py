@@ -152,13 +152,25 @@ def _order(words: str) -> tuple[int, ...]:
 
 
 class Change(NamedTuple):
-    """One package in a list of apt's history, which was written before anything was done."""
+    """What was to be done with a package: the versions before and after it, None for none."""
 
     kind: str
+    """The log's own word."""
     name: str
     arch: str
     before: str | None
     after: str | None
+
+    @property
+    def outcome(self) -> str:
+        """One of install, update, downgrade, reinstall, remove and purge."""
+        if self.after is None:
+            return "purge" if self.kind in ("purge", "Purge") else "remove"
+        if self.before is None:
+            return "install"
+        if self.before == self.after:
+            return "reinstall"
+        return "downgrade" if compare_versions(self.after, self.before) < 0 else "update"
 
 
 @dataclass(slots=True, eq=False)
@@ -183,29 +195,27 @@ class Transactions:
 
     def __init__(self, found: list[Transaction]) -> None:
         self._found = found
-        self._listed: dict[tuple[str, str | None], list[tuple[str, Transaction]]] = {}
+        self._listed: dict[tuple[str, str | None], list[tuple[Change, Transaction]]] = {}
         for transaction in found:
             for change in transaction.changes:
-                key = change.name, change.after
-                self._listed.setdefault(key, []).append((change.arch, transaction))
+                self._listed.setdefault((change.name, change.after), []).append((change, transaction))
 
-    def cause(self, name: str, arch: str, after: str | None, at: datetime, nth: int) -> Transaction | None:
+    def cause(self, change: Change, at: datetime, nth: int) -> Transaction | None:
         """The one that lists this change and lasted then; `nth` such changes came before in that second."""
-        listed = self._listed.get((name, after))
-        if listed is None:
-            return None
         fitting = [
-            transaction
-            for its_arch, transaction in listed
+            (listed, transaction)
+            for listed, transaction in self._listed.get((change.name, change.after), ())
             if transaction.earliest <= at
             and (transaction.latest is None or at <= transaction.latest)
             # apt counts what is built for all architectures among the machine's own.
-            and (its_arch == arch or arch in ("all", "") or not its_arch)
+            and (listed.arch == change.arch or change.arch in ("all", "") or not listed.arch)
         ]
-        if len(fitting) < 2:
-            return fitting[0] if fitting else None
-        begun = [transaction for transaction in fitting if transaction.at == at]
-        return begun[min(nth, len(begun) - 1)] if begun else fitting[-1]
+        if len(fitting) > 1:
+            fitting = [fit for fit in fitting if fit[0].before == change.before] or fitting
+        if len(fitting) > 1:
+            begun = [fit for fit in fitting if fit[1].at == at]
+            fitting = [begun[min(nth, len(begun) - 1)]] if begun else fitting[-1:]
+        return fitting[0][1] if fitting else None
 
     def over(self, since: str) -> Iterator[Transaction]:
         """Those that were over before this moment, or at all if it is empty."""

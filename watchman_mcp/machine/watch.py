@@ -21,12 +21,12 @@ from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine.paths import locate
 
 # Changes are gathered until none came for one step, or for the whole debounce time.
-_STEP_MS = 60
+_STEP_MS = 100
 _DEBOUNCE_MS = 150
 # The kernel does not tell everything (network file systems, a moved grandparent): that is noticed this often.
 _LOOK_SECONDS = 4.0
 # ... and less often where looking takes long, so that it never takes more than this part of the time.
-_LOOK_SHARE = 0.002
+_LOOK_SHARE = 0.0005
 _REPORT_SECONDS = 0.5
 _ARM_ROUNDS = 3
 
@@ -71,6 +71,7 @@ class _View:
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._listings: defaultdict[str, set[str]] = defaultdict(set)
         self._ways: set[str] = set()
+        self._parents: dict[str, tuple[str, os.stat_result] | None] = {}
         for path in paths:
             self.signs[path] = self._end(path)
             self._way(path)
@@ -104,7 +105,7 @@ class _View:
         """Watch the nearest directory above the path, for the next name on the way to it."""
         name = PurePath(path)
         for parent in name.parents:
-            seen = _seen(self._root, str(parent))
+            seen = self._parent(str(parent))
             if seen is not None and modes.S_ISDIR(seen[1].st_mode):
                 real = seen[0]
                 self.directories[real] = (seen[1].st_dev, seen[1].st_ino)
@@ -114,7 +115,14 @@ class _View:
                 return
             name = parent
 
+    def _parent(self, path: str) -> tuple[str, os.stat_result] | None:
+        if path not in self._parents:
+            self._parents[path] = _seen(self._root, path)
+        return self._parents[path]
+
     def _watch(self, directory: str) -> None:
+        if directory in self.directories:
+            return
         with suppress(OSError):
             status = os.stat(directory)
             self.directories[directory] = (status.st_dev, status.st_ino)

@@ -40,12 +40,34 @@ class Resource:
 TABLE = (
     Resource("watchman://overview", "overview", "Overview", "How this machine is."),
     Resource("watchman://packages", "query_packages", "Packages", "Installed software."),
-    Resource("watchman://packages/history", "query_packages", "Package history", "What was installed, updated and removed.", {"view": "history"}),
-    Resource("watchman://packages/{name}", "query_packages", "One package", "A package with its history and what needs it."),
+    Resource(
+        "watchman://packages/history",
+        "query_packages",
+        "Package history",
+        "What was installed, updated and removed.",
+        {"view": "history"},
+    ),
+    Resource(
+        "watchman://packages/{name}",
+        "query_packages",
+        "One package",
+        "A package with its history and what needs it.",
+    ),
     Resource("watchman://metrics", "system_metrics", "Machine load", "Load, memory and disks now."),
-    Resource("watchman://metrics/{view}", "system_metrics", "One kind of load", "cpu, memory, disks, io, network or processes now."),
+    Resource(
+        "watchman://metrics/{view}",
+        "system_metrics",
+        "One kind of load",
+        "cpu, memory, disks, io, network or processes now.",
+    ),
     Resource("watchman://changes", "what_changed", "Changes", "What changed in the last 24 hours."),
-    Resource("watchman://changes/{subject}", "what_changed", "Changes of one thing", "What happened to it in the last year.", {"since": "365d"}),
+    Resource(
+        "watchman://changes/{subject}",
+        "what_changed",
+        "Changes of one thing",
+        "What happened to it in the last year.",
+        {"since": "365d"},
+    ),
     Resource("watchman://graph/schema", "query_graph", "Graph schema", "Tables and columns for query_graph."),
     Resource("watchman://doctor", "doctor", "Doctor", "What Watchman can and cannot see here."),
 )

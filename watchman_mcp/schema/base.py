@@ -45,7 +45,9 @@ class Label(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if cls.__mro__[1] is not Label:
-            raise TypeError(f"{cls.__name__}: say more fields with a second label and an edge, not a subclass")
+            raise TypeError(
+                f"{cls.__name__}: say more fields with a second label and an edge, not a subclass"
+            )
         if not (cls.__doc__ or "").strip():
             raise TypeError(f"{cls.__name__}: a label needs a docstring")
         _check_names(cls)
@@ -81,7 +83,9 @@ class Label(BaseModel):
 
 def path_of(label: type[Label], *identity: object) -> str:
     """A node's id without its host, from its label and the values of its identity fields."""
-    parts = (quote("" if value is None else str(value), safe="", errors="surrogateescape") for value in identity)
+    parts = (
+        quote("" if value is None else str(value), safe="", errors="surrogateescape") for value in identity
+    )
     return f"{label.__name__}/{'/'.join(parts)}"
 
 
@@ -124,7 +128,9 @@ def _check_type(label: str, name: str, annotation: Any) -> None:
     """Refuse a property that is not a scalar, an optional scalar or a list of scalars."""
     kind = scalar(annotation)
     if kind is None:
-        raise TypeError(f"{label}.{name}: {annotation} is no property type; use str, int, float, bool, datetime or a list of one")
+        raise TypeError(
+            f"{label}.{name}: {annotation} is no property type; use str, int, float, bool, datetime or a list of one"
+        )
 
 
 def scalar(annotation: Any) -> tuple[type, bool] | None:

@@ -29,7 +29,9 @@ class Host(Label):
     cpu_count: int | None = Field(default=None, description="Logical processors.")
     memory_total_gb: float | None = Field(default=None, description="Memory in GiB.")
     boot_time: datetime | None = Field(default=None, description="When the machine was started.")
-    boot_id: str | None = Field(default=None, description="The kernel's name for this run of it; another one is a reboot.")
+    boot_id: str | None = Field(
+        default=None, description="The kernel's name for this run of it; another one is a reboot."
+    )
     time_zone: str | None = Field(default=None, description="The host's time zone.")
 
     @classmethod
@@ -45,23 +47,35 @@ class Event(Label):
 
     identity: ClassVar = ("key",)
 
-    key: str = Field(description="evt_ and a hash of what happened, so that the same line read twice is one event.")
+    key: str = Field(
+        description="evt_ and a hash of what happened, so that the same line read twice is one event."
+    )
     ts: datetime = Field(description="When it happened.")
-    type: str = Field(description="Domain word and what happened: package_install, package_update, host_boot.")
+    type: str = Field(
+        description="Domain word and what happened: package_install, package_update, host_boot."
+    )
     source: str = Field(description="Who says so: apt, dpkg, observed (seen by comparing two looks).")
     subject: str | None = Field(default=None, description="Name of the thing it happened to.")
     package_name: str | None = Field(default=None, description="The package, for package events.")
-    version: str | None = Field(default=None, description="Version after the change; the one removed, for removals.")
+    version: str | None = Field(
+        default=None, description="Version after the change; the one removed, for removals."
+    )
     previous: str | None = Field(default=None, description="Version before the change.")
     manager: str | None = Field(default=None, description="Package manager: apt, pip, uv, pipx.")
     architecture: str | None = Field(default=None, description="Architecture of the package.")
-    location: str | None = Field(default=None, description="Environment of the package where a manager has several.")
+    location: str | None = Field(
+        default=None, description="Environment of the package where a manager has several."
+    )
     command: str | None = Field(default=None, description="Command line that caused it, secrets removed.")
     by: str | None = Field(default=None, description="Who asked for it, where the log says so.")
     transaction_id: str | None = Field(default=None, description="Events of one run of a manager share this.")
     error: str | None = Field(default=None, description="What the manager says went wrong in that run.")
-    ts_earliest: datetime | None = Field(default=None, description="It happened after this, for observed changes.")
-    fields: list[str] | None = Field(default=None, description="Properties that changed, parallel to before and after.")
+    ts_earliest: datetime | None = Field(
+        default=None, description="It happened after this, for observed changes."
+    )
+    fields: list[str] | None = Field(
+        default=None, description="Properties that changed, parallel to before and after."
+    )
     before: list[str] | None = Field(default=None, description="Values before, as text.")
     after: list[str] | None = Field(default=None, description="Values after, as text.")
 

@@ -23,12 +23,18 @@ class Software(Label):
     version: str | None = Field(default=None, description="Installed version, with epoch and revision.")
     manager: str = Field(description="Package manager: apt, pip, uv, pipx.")
     architecture: str | None = Field(default=None, description="Architecture the package was built for.")
-    location: str | None = Field(default=None, description="Environment or prefix, where a manager has several.")
+    location: str | None = Field(
+        default=None, description="Environment or prefix, where a manager has several."
+    )
     source_package: str | None = Field(default=None, description="Source package it was built from.")
     installed_at: datetime | None = Field(default=None, description="When this version was put on the disk.")
-    requested: bool | None = Field(default=None, description="Asked for by a person; false: came as a dependency.")
+    requested: bool | None = Field(
+        default=None, description="Asked for by a person; false: came as a dependency."
+    )
     held: bool | None = Field(default=None, description="Kept from updates by a hold or a pin.")
-    state: str | None = Field(default=None, description="installed, or what is wrong: unpacked, half-configured, ...")
+    state: str | None = Field(
+        default=None, description="installed, or what is wrong: unpacked, half-configured, ..."
+    )
     size_bytes: int | None = Field(default=None, description="Installed size in bytes.")
     summary: str | None = Field(default=None, description="One line about the package, by its author.")
 

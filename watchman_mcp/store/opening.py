@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from watchman_mcp.errors import StoreError
+
 from .tables import nodes, samples, statements
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,9 @@ def full_check(db: sqlite3.Connection) -> str:
 
 
 def _connect(target: str, uri: bool = False) -> sqlite3.Connection:
-    db = sqlite3.connect(target, uri=uri, check_same_thread=False, isolation_level=None, timeout=10, cached_statements=256)
+    db = sqlite3.connect(
+        target, uri=uri, check_same_thread=False, isolation_level=None, timeout=10, cached_statements=256
+    )
     db.row_factory = sqlite3.Row
     return db
 
@@ -106,7 +109,9 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     """Bring an older file to this version, after copying it."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        raise StoreError(f"{path} was written by a newer Watchman (format {version}, this one reads {VERSION}); run that version")
+        raise StoreError(
+            f"{path} was written by a newer Watchman (format {version}, this one reads {VERSION}); run that version"
+        )
     if version in (0, VERSION):
         return
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -141,7 +146,11 @@ def _add_columns(db: sqlite3.Connection) -> None:
         wanted = [(f'"{c.name}"', c.sql) for c in one.columns] + list(one.extra)
         _add_missing(db, one.name, wanted)
     for one in samples():
-        _add_missing(db, f"_{one.name}", [(f'"{c.name}"', "INTEGER" if c.kind is float and not c.many else c.sql) for c in one.measures])
+        _add_missing(
+            db,
+            f"_{one.name}",
+            [(f'"{c.name}"', "INTEGER" if c.kind is float and not c.many else c.sql) for c in one.measures],
+        )
 
 
 def _add_missing(db: sqlite3.Connection, name: str, wanted: list[tuple[str, str]]) -> None:

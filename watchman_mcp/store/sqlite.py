@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from watchman_mcp.errors import StoreError
+
 from . import opening
 from .batch import Batch, EdgeRow, EventRow, NodeRow, Written
 from .tables import samples, table, to_ms, to_text
@@ -186,7 +187,9 @@ class Store:
 
     def _write_journal(self, seq: int, at: str, row: Any) -> None:
         before, after = (None if side is None else _dump(side) for side in (row.before, row.after))
-        self._db.execute("INSERT INTO _journal VALUES (?, ?, ?, ?, ?, ?)", (seq, at, row.scope, row.id, before, after))
+        self._db.execute(
+            "INSERT INTO _journal VALUES (?, ?, ?, ?, ?, ?)", (seq, at, row.scope, row.id, before, after)
+        )
 
     def _write_ghosts(self, rows: list[NodeRow], at: str) -> None:
         for seq, row in zip(self._next(len(rows)), rows, strict=True):
@@ -233,7 +236,7 @@ class Store:
             for start in range(0, len(some), 500):
                 part = some[start : start + 500]
                 marks = ", ".join("?" * len(part))
-                query = f'SELECT id FROM "{table(label).name}" WHERE id IN ({marks})'  # noqa: S608 - a label's name
+                query = f'SELECT id FROM "{table(label).name}" WHERE id IN ({marks})'
                 known.update(row[0] for row in self._db.execute(query, part))
         return known
 
@@ -250,7 +253,9 @@ class Store:
         named = [c.encode(values[c.name]) for c in kept.named]
         key = (name, _dump(named))
         if key not in self._series:
-            found = self._db.execute(f'SELECT series FROM "_{name}_series" WHERE name_key = ?', key[1:]).fetchone()  # noqa: S608 - a label's name
+            found = self._db.execute(
+                f'SELECT series FROM "_{name}_series" WHERE name_key = ?', key[1:]
+            ).fetchone()
             if found is None:
                 found = (self._db.execute(kept.insert_series, (key[1], *named)).lastrowid,)
             if len(self._series) > CHUNK:
@@ -264,7 +269,14 @@ class Store:
         run(
             "INSERT OR REPLACE INTO _pending VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (p.id, p.scope, *(None if v is None else _dump(v) for v in (p.before, p.after)), to_text(p.earliest), to_text(p.at), self._seq)
+                (
+                    p.id,
+                    p.scope,
+                    *(None if v is None else _dump(v) for v in (p.before, p.after)),
+                    to_text(p.earliest),
+                    to_text(p.at),
+                    self._seq,
+                )
                 for p in batch.pending
             ],
         )
@@ -279,7 +291,9 @@ class Store:
 
     def _write_look(self, scope: str, at: str, changed: bool) -> None:
         """Remember a complete look; a run of looks that saw no change is kept as its first and its newest."""
-        last = self._db.execute("SELECT * FROM _look WHERE scope = ? ORDER BY number DESC LIMIT 2", (scope,)).fetchall()
+        last = self._db.execute(
+            "SELECT * FROM _look WHERE scope = ? ORDER BY number DESC LIMIT 2", (scope,)
+        ).fetchall()
         seq = self._seq if changed or not last else last[0]["seq"]
         if len(last) == 2 and last[0]["seq"] == last[1]["seq"] == seq:
             self._db.execute("UPDATE _look SET at = ? WHERE number = ?", (at, last[0]["number"]))
@@ -297,7 +311,11 @@ class Store:
         if label in {t.name for t in samples()}:
             condition, table_name, value = "ts < ?", f"_{label}", to_ms(before)
         else:
-            condition, table_name, value = ("ts < ?" if label == "Event" else "gone_at < ?"), label, to_text(before)
+            condition, table_name, value = (
+                ("ts < ?" if label == "Event" else "gone_at < ?"),
+                label,
+                to_text(before),
+            )
         total = 0
         while True:
             deleted = self.change(lambda db: _delete(db, table_name, condition, value))
@@ -306,18 +324,23 @@ class Store:
                 break
         if total:
             mark = self._seq + 1
-            self.change(lambda db: (self._next(1), db.execute("INSERT INTO _pruned VALUES (?, ?, ?)", (mark, label, to_text(before)))))
+            self.change(
+                lambda db: (
+                    self._next(1),
+                    db.execute("INSERT INTO _pruned VALUES (?, ?, ?)", (mark, label, to_text(before))),
+                )
+            )
         return total
 
 
 def _delete(db: sqlite3.Connection, name: str, condition: str, value: Any) -> int:
     """Delete one chunk of rows, and the edges of nodes among them."""
-    rows = db.execute(f'SELECT rowid, * FROM "{name}" WHERE {condition} LIMIT {CHUNK}', (value,)).fetchall()  # noqa: S608 - names and conditions of our own
+    rows = db.execute(f'SELECT rowid, * FROM "{name}" WHERE {condition} LIMIT {CHUNK}', (value,)).fetchall()
     if rows and "id" in rows[0].keys() and name != "Event":
         ids = [(row["id"],) for row in rows]
         db.executemany("DELETE FROM _edges WHERE start = ?", ids)
         db.executemany("DELETE FROM _edges WHERE end = ?", ids)
-    db.executemany(f'DELETE FROM "{name}" WHERE rowid = ?', [(row["seq"],) for row in rows])  # noqa: S608 - a name of our own
+    db.executemany(f'DELETE FROM "{name}" WHERE rowid = ?', [(row["seq"],) for row in rows])
     return len(rows)
 
 

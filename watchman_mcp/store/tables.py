@@ -116,10 +116,14 @@ class Table:
 
     def encode(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """A node's properties in the order of the columns."""
-        return tuple([
-            value if (value := values[c.name]) is None or not (c.many or c.kind is datetime) else c.encode(value)
-            for c in self.columns
-        ])
+        return tuple(
+            [
+                value
+                if (value := values[c.name]) is None or not (c.many or c.kind is datetime)
+                else c.encode(value)
+                for c in self.columns
+            ]
+        )
 
     def decode(self, row: Mapping[str, Any] | sqlite3.Row) -> dict[str, Any]:
         """The properties of a stored row."""
@@ -192,12 +196,17 @@ class Table:
         Floats are kept in thousandths, which takes two or three bytes instead of eight; `span` is the stretch in
         seconds that a rolled-up sample stands for.
         """
-        numbers = [f'"{c.name}" {"INTEGER" if c.kind is float and not c.many else c.sql}' for c in self.measures]
+        numbers = [
+            f'"{c.name}" {"INTEGER" if c.kind is float and not c.many else c.sql}' for c in self.measures
+        ]
         series = ['"name_key" TEXT NOT NULL UNIQUE'] + [f'"{c.name}" {c.sql}' for c in self.named]
         shown = [
             *[f's."{c.name}"' for c in self.named],
             "strftime('%Y-%m-%dT%H:%M:%fZ', m.ts / 1000.0, 'unixepoch') AS timestamp",
-            *[f'm."{c.name}" / 1000.0 AS "{c.name}"' if c.kind is float and not c.many else f'm."{c.name}"' for c in self.measures],
+            *[
+                f'm."{c.name}" / 1000.0 AS "{c.name}"' if c.kind is float and not c.many else f'm."{c.name}"'
+                for c in self.measures
+            ],
             "m.span AS span_seconds",
         ]
         return [
@@ -220,7 +229,9 @@ class Table:
     def insert_series(self) -> str:
         """Name a measured thing."""
         names = ["name_key", *[f'"{c.name}"' for c in self.named]]
-        return f'INSERT INTO "_{self.name}_series" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})'
+        return (
+            f'INSERT INTO "_{self.name}_series" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})'
+        )
 
     def encode_sample(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The numbers of one sample as they are kept."""

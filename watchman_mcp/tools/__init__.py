@@ -84,4 +84,6 @@ def load() -> tuple[Tool, ...]:
     for module in iter_modules(__path__):
         members = vars(import_module(f"{__name__}.{module.name}")).values()
         found += [m.__tool__ for m in members if callable(m) and hasattr(m, "__tool__")]
-    return tuple(sorted(found, key=lambda t: (ORDER.index(t.name) if t.name in ORDER else len(ORDER), t.name)))
+    return tuple(
+        sorted(found, key=lambda t: (ORDER.index(t.name) if t.name in ORDER else len(ORDER), t.name))
+    )

@@ -18,7 +18,9 @@ from watchman_mcp.schema import Label
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import from_text
 
-Since = Annotated[str, Field(description="Start: 24h, 7d, today, yesterday 18:00, 2026-11-20T08:00 (host's time)")]
+Since = Annotated[
+    str, Field(description="Start: 24h, 7d, today, yesterday 18:00, 2026-11-20T08:00 (host's time)")
+]
 Until = Annotated[str, Field(description="End, same forms")]
 Limit = Annotated[int, Field(description="Rows")]
 Cursor = Annotated[str, Field(description="next_cursor of the last answer")]
@@ -31,7 +33,10 @@ SHOWN = 3
 
 FIXES = (
     ("permission", "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`."),
-    ("symlink", "Watchman does not follow links that others made; move the data or run Watchman as their owner."),
+    (
+        "symlink",
+        "Watchman does not follow links that others made; move the data or run Watchman as their owner.",
+    ),
     ("not live", "Only files of this root can be read; run Watchman on the machine itself for the rest."),
 )
 
@@ -123,7 +128,13 @@ class Frame:
         found = []
         for run in self.runs:
             if run["status"] in ("failed", "stuck", "unavailable"):
-                found.append(Unseen(what=run["collector"], why=run["error"] or run["status"], fix=fix_for(run["error"] or "")))
+                found.append(
+                    Unseen(
+                        what=run["collector"],
+                        why=run["error"] or run["status"],
+                        fix=fix_for(run["error"] or ""),
+                    )
+                )
             for entry in json.loads(run["unobserved"] or "[]"):
                 what, _, why = entry.partition(": ")
                 found.append(Unseen(what=what, why=why, fix=fix_for(why)))
@@ -181,8 +192,14 @@ def cursor_from(cursor: str, size: int) -> list[Any]:
         position = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
         position = None
-    if not isinstance(position, list) or len(position) != size or not all(isinstance(p, int) for p in position):
-        raise InvalidRequest("cursor is not one of mine; pass next_cursor of the last answer unchanged, or leave it empty")
+    if (
+        not isinstance(position, list)
+        or len(position) != size
+        or not all(isinstance(p, int) for p in position)
+    ):
+        raise InvalidRequest(
+            "cursor is not one of mine; pass next_cursor of the last answer unchanged, or leave it empty"
+        )
     return position
 
 
@@ -204,7 +221,9 @@ def fit(items: list[Any], budget: int = MAX_BYTES - 2_500) -> int:
     """How many of these items fit into an answer."""
     used = 0
     for count, item in enumerate(items):
-        used += size(item.model_dump(mode="json", exclude_none=True) if isinstance(item, BaseModel) else item) + 1
+        used += (
+            size(item.model_dump(mode="json", exclude_none=True) if isinstance(item, BaseModel) else item) + 1
+        )
         if used > budget:
             return max(count, 1)
     return len(items)

@@ -29,7 +29,17 @@ SYNONYMS: dict[str, str] = {
 
 SPANS = {"hours": "h", "days": "d", "minutes": "m", "weeks": "w"}
 NOTHING = ("null", "none", "undefined", "nil")
-TRUTH = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False, "": False}
+TRUTH = {
+    "true": True,
+    "yes": True,
+    "1": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "0": False,
+    "off": False,
+    "": False,
+}
 
 
 @cache
@@ -104,7 +114,9 @@ def _inner(text: str) -> Any:
 
 def _enum(name: str, words: tuple[str, ...], value: Any) -> str:
     word = str(value).strip().lower().replace("-", "_").replace(" ", "_")
-    matches = [w for w in words if w.lower() == word] or [w for w in words if word and w.rstrip("s") == word.rstrip("s")]
+    matches = [w for w in words if w.lower() == word] or [
+        w for w in words if word and w.rstrip("s") == word.rstrip("s")
+    ]
     if not matches:
         raise InvalidRequest(f"'{name}' cannot be '{str(value)[:40]}'; use one of: {', '.join(words)}")
     return matches[0]

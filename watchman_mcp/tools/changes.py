@@ -17,7 +17,21 @@ from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import nodes, to_text
 
 from . import reads
-from .answers import Answer, Cursor, Frame, Limit, Since, Tail, Until, Window, clamp, cursor_from, cursor_to, fit, frame_of
+from .answers import (
+    Answer,
+    Cursor,
+    Frame,
+    Limit,
+    Since,
+    Tail,
+    Until,
+    Window,
+    clamp,
+    cursor_from,
+    cursor_to,
+    fit,
+    frame_of,
+)
 
 KINDS: dict[str, str] = {"any": "*", "package": "package_*", "host": "host_*"}
 NAMES = {"Software": "key", "Host": "name"}
@@ -70,7 +84,9 @@ def what_changed(
     store: Store,
     since: Since = "",
     until: Until = "",
-    subject: Annotated[str, Field(description="Name of a package or other thing; empty: all, summarised")] = "",
+    subject: Annotated[
+        str, Field(description="Name of a package or other thing; empty: all, summarised")
+    ] = "",
     kind: Annotated[Literal["any", "package", "host"], Field()] = "any",
     at: Annotated[str, Field(description="State at this time")] = "",
     before: Annotated[str, Field(description="Rank causes before this time")] = "",
@@ -108,26 +124,39 @@ def _conditions(subject: str, kind: str) -> tuple[str, dict[str, Any]]:
         conditions.append("type GLOB :kind")
         parameters["kind"] = KINDS[kind]
     if subject:
-        conditions.append("subject = :subject COLLATE NOCASE" if not set(subject) & set("*?[") else "subject GLOB :subject")
+        conditions.append(
+            "subject = :subject COLLATE NOCASE" if not set(subject) & set("*?[") else "subject GLOB :subject"
+        )
         parameters["subject"] = subject.strip()
     return " AND ".join(conditions), parameters
 
 
 def _events(
-    store: Store, frame: Frame, since: datetime, until: datetime, subject: str, kind: str, window: Window, limit: int, cursor: str
+    store: Store,
+    frame: Frame,
+    since: datetime,
+    until: datetime,
+    subject: str,
+    kind: str,
+    window: Window,
+    limit: int,
+    cursor: str,
 ) -> ChangesAnswer:
     where, parameters = _conditions(subject, kind)
     parameters |= {"since": to_text(since), "until": to_text(until)}
     newest = store.read("SELECT max(seq) AS n FROM Event")[0]["n"] or 0
     position = cursor_from(cursor, 2) if cursor else [newest, 0]
     parameters |= {"seq": position[0], "limit": limit, "offset": position[1]}
-    counts = store.read(f"SELECT type, count(*) AS n FROM Event WHERE {where} AND seq <= :seq GROUP BY 1 ORDER BY 2 DESC", parameters)  # noqa: S608 - conditions of our own
+    counts = store.read(
+        f"SELECT type, count(*) AS n FROM Event WHERE {where} AND seq <= :seq GROUP BY 1 ORDER BY 2 DESC",
+        parameters,
+    )
     total = sum(row["n"] for row in counts)
     if subject:
-        sql = f"SELECT *, 1 AS n, ts AS last_ts FROM Event WHERE {where} AND seq <= :seq ORDER BY ts DESC, seq DESC LIMIT :limit OFFSET :offset"  # noqa: S608 - conditions of our own
+        sql = f"SELECT *, 1 AS n, ts AS last_ts FROM Event WHERE {where} AND seq <= :seq ORDER BY ts DESC, seq DESC LIMIT :limit OFFSET :offset"
     else:
         sql = (
-            "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM "  # noqa: S608 - conditions of our own
+            "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM "
             f"(SELECT * FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) "
             "GROUP BY coalesce(transaction_id, source || substr(ts, 1, 16) || coalesce(location, '')), type "
             "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset"
@@ -155,14 +184,23 @@ def _no_events(store: Store, frame: Frame, subject: str, window: Window) -> Chan
     known = [name for name in _known_names(store) if name]
     if any(name.lower() == subject.lower() for name in known):
         note = f"{subject.strip()[:80]} did not change in this time"
-        return ChangesAnswer(found="none", matched=f"exact: {subject[:80]}", note=note, window=window, **frame.envelope())
+        return ChangesAnswer(
+            found="none", matched=f"exact: {subject[:80]}", note=note, window=window, **frame.envelope()
+        )
     near = difflib.get_close_matches(subject, known, n=5)
     note = f"Nothing of this name is known. Nearest names: {', '.join(near) or 'none'}"
-    return ChangesAnswer(found="cannot_tell" if frame.blind else "none", note=note, window=window, **frame.envelope())
+    return ChangesAnswer(
+        found="cannot_tell" if frame.blind else "none", note=note, window=window, **frame.envelope()
+    )
 
 
 def _known_names(store: Store) -> set[str]:
-    return {row["subject"] for row in store.read("SELECT DISTINCT subject FROM Event UNION SELECT key FROM Software UNION SELECT name FROM Host")}
+    return {
+        row["subject"]
+        for row in store.read(
+            "SELECT DISTINCT subject FROM Event UNION SELECT key FROM Software UNION SELECT name FROM Host"
+        )
+    }
 
 
 def _changed(frame: Frame, row: Any) -> Changed:
@@ -188,17 +226,24 @@ def _changed(frame: Frame, row: Any) -> Changed:
     )
 
 
-def _causes(store: Store, frame: Frame, before: datetime, subject: str, kind: str, limit: int) -> ChangesAnswer:
+def _causes(
+    store: Store, frame: Frame, before: datetime, subject: str, kind: str, limit: int
+) -> ChangesAnswer:
     """Changes of the day before a symptom: those of the thing itself and of what it needs first, then the nearest in time."""
     since = before - timedelta(hours=24)
     where, parameters = _conditions("", kind)
-    parameters |= {"since": to_text(since), "until": to_text(before), "subject": subject.strip(), "limit": limit}
+    parameters |= {
+        "since": to_text(since),
+        "until": to_text(before),
+        "subject": subject.strip(),
+        "limit": limit,
+    }
     related = (
         "SELECT id FROM Software WHERE key = :subject UNION SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
         "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL"
     )
     sql = (
-        "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects, "  # noqa: S608 - conditions of our own
+        "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects, "
         f"max(acted_on IN ({related})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
         "GROUP BY coalesce(transaction_id, source || substr(ts, 1, 16)), type, acted_on IN "
         f"({related}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
@@ -207,12 +252,20 @@ def _causes(store: Store, frame: Frame, before: datetime, subject: str, kind: st
     for row in store.read(sql, parameters):
         changed = _changed(frame, row)
         lead = before - datetime.fromisoformat(row["last_ts"])
-        changed.lead = f"{round(lead.total_seconds() / 60)} min before" + ("; concerns the subject" if row["near"] else "")
+        changed.lead = f"{round(lead.total_seconds() / 60)} min before" + (
+            "; concerns the subject" if row["near"] else ""
+        )
         items.append(changed)
     items = items[: fit(items)]
     window = Window(since=frame.show(since), until=frame.show(before), covered=frame.covered())
     note = "Ranked by relation to the subject, then by nearness in time; being earlier does not make it the cause"
-    return ChangesAnswer(found="yes" if items else "none", window=window, note=note if items else None, items=items, **frame.envelope())
+    return ChangesAnswer(
+        found="yes" if items else "none",
+        window=window,
+        note=note if items else None,
+        items=items,
+        **frame.envelope(),
+    )
 
 
 def _named(subject: str) -> list[tuple[str, str]]:
@@ -254,7 +307,14 @@ def _state(store: Store, frame: Frame, at: datetime, subject: str, limit: int, c
 
 
 def _states(
-    store: Store, frame: Frame, past: tuple[dict[str, dict[str, Any]], set[str]], label: str, name: str, scope: str, at: datetime, wanted: str
+    store: Store,
+    frame: Frame,
+    past: tuple[dict[str, dict[str, Any]], set[str]],
+    label: str,
+    name: str,
+    scope: str,
+    at: datetime,
+    wanted: str,
 ) -> list[State]:
     """The states of one scope, in full for a named thing, else name, version and manager."""
     state, edges = past
@@ -263,7 +323,11 @@ def _states(
     for node, values in state.items():
         if wanted and str(values[name]).lower() != wanted:
             continue
-        short = {k: v for k, v in values.items() if v is not None and (wanted or k in ("version", "manager", "architecture"))}
+        short = {
+            k: v
+            for k, v in values.items()
+            if v is not None and (wanted or k in ("version", "manager", "architecture"))
+        }
         ends = sorted(e.split(" ")[2] for e in edges if e.startswith(f"DEPENDS_ON {node} ")) if wanted else []
         found.append(
             State(
@@ -278,7 +342,9 @@ def _states(
     return found
 
 
-def _net(store: Store, frame: Frame, since: datetime, until: datetime, subject: str, window: Window, limit: int) -> ChangesAnswer:
+def _net(
+    store: Store, frame: Frame, since: datetime, until: datetime, subject: str, window: Window, limit: int
+) -> ChangesAnswer:
     """The difference between two times, without what came and went between them."""
     items: list[Difference] = []
     known = False
@@ -304,7 +370,9 @@ def _net(store: Store, frame: Frame, since: datetime, until: datetime, subject: 
     )
 
 
-def _differences(label: str, name: str, old: dict[str, Any], new: dict[str, Any], wanted: str) -> list[Difference]:
+def _differences(
+    label: str, name: str, old: dict[str, Any], new: dict[str, Any], wanted: str
+) -> list[Difference]:
     found = []
     watched = LABELS[label].model_fields.keys() - LABELS[label].volatile
     for node in old.keys() | new.keys():

@@ -45,7 +45,12 @@ class ScanAnswer(Answer, Tail):
     looked: dict[str, str] = {}
 
 
-AREAS = {"packages": ("apt", "python"), "metrics": ("resources",), "load": ("resources",), "disks": ("resources",)}
+AREAS = {
+    "packages": ("apt", "python"),
+    "metrics": ("resources",),
+    "load": ("resources",),
+    "disks": ("resources",),
+}
 """Words that people use for a collector."""
 
 
@@ -67,7 +72,9 @@ def areas_of(area: str, about: About) -> list[str]:
 
 @reads(title="Doctor")
 def doctor(
-    store: Store, about: About, area: Annotated[str, Field(description="packages, resources, work, store, ...; empty: all")] = ""
+    store: Store,
+    about: About,
+    area: Annotated[str, Field(description="packages, resources, work, store, ...; empty: all")] = "",
 ) -> DoctorAnswer:
     """What Watchman can and cannot see or do here, why, and what the person must run or set to change that.
 
@@ -89,7 +96,8 @@ def doctor(
                     took_ms=run["duration_ms"],
                     rows=run["items"],
                     why=run["error"],
-                    cannot_see=[*unseen[:20], *([f"and {len(unseen) - 20} more"] if len(unseen) > 20 else [])] or None,
+                    cannot_see=[*unseen[:20], *([f"and {len(unseen) - 20} more"] if len(unseen) > 20 else [])]
+                    or None,
                     fix=next((fix for text in [run["error"] or "", *unseen] if (fix := fix_for(text))), None),
                 )
             )
@@ -121,7 +129,10 @@ def _daemon(about: About, started: str) -> dict[str, str | int]:
 
 
 def _storage(store: Store, about: About) -> dict[str, str | int | float]:
-    counts = {name: store.read(f'SELECT count(*) AS n FROM "{name}"')[0]["n"] for name in ("Software", "Event", "edges")}  # noqa: S608 - names of our own
+    counts = {
+        name: store.read(f'SELECT count(*) AS n FROM "{name}"')[0]["n"]
+        for name in ("Software", "Event", "edges")
+    }
     return {
         "database": str(store.path or "memory"),
         "size_mb": round(store.size_bytes / 2**20, 1),
@@ -133,11 +144,18 @@ def _storage(store: Store, about: About) -> dict[str, str | int | float]:
 
 @operates(title="Look again")
 async def scan(
-    store: Store, about: About, look: Look, area: Annotated[str, Field(description="packages, resources, ...; empty: all")] = ""
+    store: Store,
+    about: About,
+    look: Look,
+    area: Annotated[str, Field(description="packages, resources, ...; empty: all")] = "",
 ) -> ScanAnswer:
     """Look again now. Only needed when an answer's observed_at is too old."""
     chosen = areas_of(area, about)
     await look(chosen)
     frame = frame_of(store)
-    looked = {run["collector"]: f"{run['status']}, {run['items']} rows in {run['duration_ms']:.0f} ms" for run in frame.runs if run["collector"] in chosen}
+    looked = {
+        run["collector"]: f"{run['status']}, {run['items']} rows in {run['duration_ms']:.0f} ms"
+        for run in frame.runs
+        if run["collector"] in chosen
+    }
     return ScanAnswer(found="yes" if looked else "none", looked=looked, **frame.envelope())

@@ -44,7 +44,9 @@ def query_graph(
     cut = rows.cut or shown < len(items)
     return GraphAnswer(
         found="yes" if items else "none",
-        cut=f"{shown} rows; more or longer values were left out: narrow the query or add LIMIT and OFFSET" if cut else None,
+        cut=f"{shown} rows; more or longer values were left out: narrow the query or add LIMIT and OFFSET"
+        if cut
+        else None,
         columns=list(rows.columns),
         items=items[:shown],
         **{**frame.envelope(), "unobserved": None, "unobserved_more": None},
@@ -57,7 +59,9 @@ def _schema(store: Store, envelope: dict[str, Any]) -> GraphAnswer:
     tables: dict[str, list[str]] = {}
     for name, column, _kind in described:
         tables.setdefault(name, []).append(column)
-    shown = {name: ", ".join(columns) for name, columns in tables.items() if name in LABELS or name == "edges"}
+    shown = {
+        name: ", ".join(columns) for name, columns in tables.items() if name in LABELS or name == "edges"
+    }
     return GraphAnswer(
         found="yes",
         note="Times are UTC text like 2026-11-20T08:00:00.000000Z. gone_at is null for what is there now. Lists are JSON. "

@@ -72,14 +72,29 @@ def overview(store: Store) -> OverviewAnswer:
 
 
 def _load(sample: dict[str, float]) -> Load:
-    names = ("cpu_percent", "load_average_1m", "load_average_15m", "memory_used_gb", "memory_total_gb", "swap_used_gb", "processes")
+    names = (
+        "cpu_percent",
+        "load_average_1m",
+        "load_average_15m",
+        "memory_used_gb",
+        "memory_total_gb",
+        "swap_used_gb",
+        "processes",
+    )
     return Load(**{name: sample[name] for name in names})
 
 
 def _changes(store: Store, frame: Frame) -> Lines:
     midnight = frame.now.astimezone(frame.zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    rows = store.read("SELECT type, count(*) AS n FROM Event WHERE ts >= ? GROUP BY 1 ORDER BY 2 DESC LIMIT 6", (to_text(midnight),))
-    return Lines(since=frame.show(midnight), events=sum(row["n"] for row in rows), by_type={row["type"]: row["n"] for row in rows})
+    rows = store.read(
+        "SELECT type, count(*) AS n FROM Event WHERE ts >= ? GROUP BY 1 ORDER BY 2 DESC LIMIT 6",
+        (to_text(midnight),),
+    )
+    return Lines(
+        since=frame.show(midnight),
+        events=sum(row["n"] for row in rows),
+        by_type={row["type"]: row["n"] for row in rows},
+    )
 
 
 def _problems(store: Store, sample: dict[str, float] | None) -> list[str]:
@@ -95,7 +110,9 @@ def _problems(store: Store, sample: dict[str, float] | None) -> list[str]:
     )
     if full[0]["n"]:
         problems.append(f"{full[0]['n']} file systems are at least 90 % full: system_metrics view=disks")
-    odd = store.read("SELECT count(*) AS n FROM Software WHERE gone_at IS NULL AND state <> 'installed'")[0]["n"]
+    odd = store.read("SELECT count(*) AS n FROM Software WHERE gone_at IS NULL AND state <> 'installed'")[0][
+        "n"
+    ]
     if odd:
         problems.append(f"{odd} packages are not fully installed: query_packages shows their state")
     return problems

@@ -8,17 +8,39 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from watchman_mcp.schema.core import Event
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import to_text
 from watchman_mcp.times import Window as Asked
 
 from . import reads
-from .answers import Answer, Cursor, Limit, Since, Tail, Until, Frame, Window, clamp, cursor_from, cursor_to, fit, frame_of
+from .answers import (
+    Answer,
+    Cursor,
+    Frame,
+    Limit,
+    Since,
+    Tail,
+    Until,
+    Window,
+    clamp,
+    cursor_from,
+    cursor_to,
+    fit,
+    frame_of,
+)
 
 PYTHON = ("pip", "uv", "pipx", "conda", "poetry")
-SYNONYMS = {"dpkg": "apt", "deb": "apt", "debian": "apt", "apt-get": "apt", "ubuntu": "apt", "pip3": "pip", "pypi": "python", "uvx": "uv"}
+SYNONYMS = {
+    "dpkg": "apt",
+    "deb": "apt",
+    "debian": "apt",
+    "apt-get": "apt",
+    "ubuntu": "apt",
+    "pip3": "pip",
+    "pypi": "python",
+    "uvx": "uv",
+}
 ACTIONS = {
     "package_install": "install",
     "package_update": "update",
@@ -107,9 +129,12 @@ def query_packages(
     store: Store,
     name: Annotated[str, Field(description="Name, part or glob; exact match first")] = "",
     view: Annotated[
-        Literal["auto", "installed", "history"], Field(description="auto: history if since, until or action is given")
+        Literal["auto", "installed", "history"],
+        Field(description="auto: history if since, until or action is given"),
     ] = "auto",
-    manager: Annotated[str, Field(description="apt, pip, uv, ...; python = pip, pipx, uv and distribution packages")] = "",
+    manager: Annotated[
+        str, Field(description="apt, pip, uv, ...; python = pip, pipx, uv and distribution packages")
+    ] = "",
     action: Annotated[Literal["any", "install", "update", "remove", "downgrade"], Field()] = "any",
     since: Since = "",
     until: Until = "",
@@ -186,14 +211,18 @@ def _unknown_manager(store: Store, frame: Frame, manager: str) -> PackagesAnswer
         return None
     seen = wanted in watched or (wanted in PYTHON and "python" in watched)
     note = f"Packages here are of: {', '.join(sorted(known)) or 'no manager yet'}"
-    return PackagesAnswer(found="none" if seen else "cannot_tell", note=note, totals={"items": 0}, **frame.envelope())
+    return PackagesAnswer(
+        found="none" if seen else "cannot_tell", note=note, totals={"items": 0}, **frame.envelope()
+    )
 
 
 def _installed(store: Store, frame: Frame, chosen: Filter, limit: int, cursor: str) -> PackagesAnswer:
     offset = cursor_from(cursor, 1)[0] if cursor else 0
     where = f"{chosen.where} AND gone_at IS NULL"
-    totals = _totals(store, f'SELECT manager AS word, count(*) AS n FROM "Software" WHERE {where} GROUP BY 1', chosen)
-    sql = f'SELECT * FROM "Software" WHERE {where} ORDER BY key, manager, architecture, location LIMIT :limit OFFSET :offset'  # noqa: S608 - conditions of our own
+    totals = _totals(
+        store, f'SELECT manager AS word, count(*) AS n FROM "Software" WHERE {where} GROUP BY 1', chosen
+    )
+    sql = f'SELECT * FROM "Software" WHERE {where} ORDER BY key, manager, architecture, location LIMIT :limit OFFSET :offset'
     rows = store.read(sql, {**chosen.parameters, "limit": limit, "offset": offset})
     if not rows and chosen.matched and not offset:
         return _removed(store, frame, chosen)
@@ -201,7 +230,9 @@ def _installed(store: Store, frame: Frame, chosen: Filter, limit: int, cursor: s
     items = [_package(store, frame, row, detailed, bool(chosen.matched)) for row in rows]
     items = items[: fit(items)]
     total, end = totals["items"], offset + len(items)
-    found: Literal["yes", "none", "cannot_tell"] = "yes" if items else "cannot_tell" if frame.blind else "none"
+    found: Literal["yes", "none", "cannot_tell"] = (
+        "yes" if items else "cannot_tell" if frame.blind else "none"
+    )
     return PackagesAnswer(
         found=found,
         cut=f"{len(items)} of {total}; narrow with name or manager" if end < total else None,
@@ -215,7 +246,9 @@ def _installed(store: Store, frame: Frame, chosen: Filter, limit: int, cursor: s
 
 
 def _totals(store: Store, sql: str, chosen: Filter, more: dict[str, Any] | None = None) -> dict[str, int]:
-    counts = {row["word"] or "other": row["n"] for row in store.read(sql, {**chosen.parameters, **(more or {})})}
+    counts = {
+        row["word"] or "other": row["n"] for row in store.read(sql, {**chosen.parameters, **(more or {})})
+    }
     return {"items": sum(counts.values()), **dict(sorted(counts.items()))}
 
 
@@ -229,7 +262,9 @@ def _package(store: Store, frame: Frame, row: Any, detailed: bool, named: bool) 
         location=row["location"],
         installed_at=frame.show(row["installed_at"]),
         removed_at=frame.show(row["gone_at"]),
-        requested=bool(row["requested"]) if row["requested"] is not None and (named or row["requested"]) else None,
+        requested=bool(row["requested"])
+        if row["requested"] is not None and (named or row["requested"])
+        else None,
         held=True if row["held"] else None,
         state=row["state"] if row["state"] not in (None, "installed") else None,
         size_mb=round(size / 2**20, 1) if size and (detailed or named) else None,
@@ -245,7 +280,7 @@ def _package(store: Store, frame: Frame, row: Any, detailed: bool, named: bool) 
 
 def _ends(store: Store, wanted: str, given: str, node: str) -> list[str] | None:
     """The other ends of a package's dependencies, by name; at most 30."""
-    sql = f"SELECT s.key FROM _edges e JOIN Software s ON s.id = e.{wanted} WHERE e.{given} = ? AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL ORDER BY 1"  # noqa: S608 - column names of our own
+    sql = f"SELECT s.key FROM _edges e JOIN Software s ON s.id = e.{wanted} WHERE e.{given} = ? AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL ORDER BY 1"
     names = list(dict.fromkeys(row["key"] for row in store.read(sql, (node,))))
     return names[:30] + ([f"and {len(names) - 30} more"] if len(names) > 30 else []) or None
 
@@ -257,35 +292,59 @@ def _lines(store: Store, frame: Frame, row: Any) -> list[str]:
     for event in rows:
         versions = " -> ".join(v for v in (event["previous"], event["version"]) if v)
         command = f" by {event['command']}" if event["command"] else ""
-        lines.append(f"{frame.show(event['ts'])} {ACTIONS.get(event['type'], event['type'])} {versions}{command}")
+        lines.append(
+            f"{frame.show(event['ts'])} {ACTIONS.get(event['type'], event['type'])} {versions}{command}"
+        )
     if not any(event["type"] in ("package_update", "package_downgrade") for event in rows):
-        lines.append(f"no update since {frame.show(row['installed_at'])}" if row["installed_at"] else "no update known")
+        lines.append(
+            f"no update since {frame.show(row['installed_at'])}" if row["installed_at"] else "no update known"
+        )
     return lines
 
 
 def _removed(store: Store, frame: Frame, chosen: Filter) -> PackagesAnswer:
     """Known by name, and not there now."""
-    sql = f'SELECT * FROM "Software" WHERE {chosen.where} ORDER BY gone_at DESC LIMIT 5'  # noqa: S608 - conditions of our own
+    sql = f'SELECT * FROM "Software" WHERE {chosen.where} ORDER BY gone_at DESC LIMIT 5'
     items = [_package(store, frame, row, True, True) for row in store.read(sql, chosen.parameters)]
     note = "Not installed now; it was before." if items else None
-    return PackagesAnswer(found="not_installed", matched=chosen.matched, note=note, totals={"items": 0}, items=items, **frame.envelope())
+    return PackagesAnswer(
+        found="not_installed",
+        matched=chosen.matched,
+        note=note,
+        totals={"items": 0},
+        items=items,
+        **frame.envelope(),
+    )
 
 
 def _history(
-    store: Store, frame: Frame, chosen: Filter, action: str, asked: Asked, limit: int, cursor: str, bounded: bool
+    store: Store,
+    frame: Frame,
+    chosen: Filter,
+    action: str,
+    asked: Asked,
+    limit: int,
+    cursor: str,
+    bounded: bool,
 ) -> PackagesAnswer:
     """Events, and the packages whose files tell of an installation that no event does."""
     newest = store.read("SELECT max(seq) AS n FROM Event")[0]["n"] or 0
     position = cursor_from(cursor, 2) if cursor else [newest, 0]
     types = ASKED.get(action, (f"package_{action}",)) if action != "any" else tuple(ACTIONS)
-    more: dict[str, Any] = {"since": to_text(asked.since) if asked.since else "", "until": to_text(asked.until), "seq": position[0]}
+    more: dict[str, Any] = {
+        "since": to_text(asked.since) if asked.since else "",
+        "until": to_text(asked.until),
+        "seq": position[0],
+    }
     source = _history_sql(chosen, types)
-    totals = _totals(store, f"SELECT type AS word, count(*) AS n FROM ({source}) GROUP BY 1", chosen, more)  # noqa: S608 - conditions of our own
+    totals = _totals(store, f"SELECT type AS word, count(*) AS n FROM ({source}) GROUP BY 1", chosen, more)
     totals = {ACTIONS.get(word, word): n for word, n in totals.items()}
     if len(totals) > 1:
-        by_manager = _totals(store, f"SELECT manager AS word, count(*) AS n FROM ({source}) GROUP BY 1", chosen, more)  # noqa: S608 - conditions of our own
+        by_manager = _totals(
+            store, f"SELECT manager AS word, count(*) AS n FROM ({source}) GROUP BY 1", chosen, more
+        )
         totals |= {word: n for word, n in by_manager.items() if word != "items"}
-    sql = f"SELECT * FROM ({source}) ORDER BY ts DESC, transaction_id, key LIMIT :limit OFFSET :offset"  # noqa: S608 - conditions of our own
+    sql = f"SELECT * FROM ({source}) ORDER BY ts DESC, transaction_id, key LIMIT :limit OFFSET :offset"
     rows = store.read(sql, {**chosen.parameters, **more, "limit": limit, "offset": position[1]})
     transactions, shown = _group(frame, rows)
     total, end = totals["items"], position[1] + shown
@@ -294,10 +353,14 @@ def _history(
         note = _never(store, frame, chosen, action)
     return PackagesAnswer(
         found="yes" if rows else "cannot_tell" if frame.blind else "none",
-        cut=f"{shown} of {total} changes; narrow with name, manager, action or since" if end < total else None,
+        cut=f"{shown} of {total} changes; narrow with name, manager, action or since"
+        if end < total
+        else None,
         matched=chosen.matched,
         source="package logs and databases",
-        window=Window(since=frame.show(asked.since), until=frame.show(asked.until), covered=_covered(store, frame)),
+        window=Window(
+            since=frame.show(asked.since), until=frame.show(asked.until), covered=_covered(store, frame)
+        ),
         totals=totals,
         note=note,
         items=transactions,
@@ -376,7 +439,7 @@ def _short(text: str | None, length: int) -> str | None:
 
 def _never(store: Store, frame: Frame, chosen: Filter, action: str) -> str | None:
     """What to say of a package that is there and to which the action never happened."""
-    sql = f'SELECT key, installed_at FROM "Software" WHERE {chosen.where} AND gone_at IS NULL LIMIT 1'  # noqa: S608 - conditions of our own
+    sql = f'SELECT key, installed_at FROM "Software" WHERE {chosen.where} AND gone_at IS NULL LIMIT 1'
     rows = store.read(sql, chosen.parameters)
     if not rows:
         return None
@@ -386,7 +449,9 @@ def _never(store: Store, frame: Frame, chosen: Filter, action: str) -> str | Non
 
 def _covered(store: Store, frame: Frame) -> str | None:
     """How far back the logs reach, and since when everything is watched."""
-    oldest = store.read("SELECT ts FROM Event WHERE type GLOB 'package_*' AND source <> 'observed' ORDER BY ts LIMIT 1")
+    oldest = store.read(
+        "SELECT ts FROM Event WHERE type GLOB 'package_*' AND source <> 'observed' ORDER BY ts LIMIT 1"
+    )
     logs = f"package logs since {frame.show(oldest[0]['ts'])}; " if oldest else ""
     watched = frame.covered()
     return f"{logs}{watched}" if watched else logs.rstrip("; ") or None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from watchman_mcp.schema.resources import DiskMetrics, InterfaceMetrics, ProcessMetrics, SystemMetrics
+from watchman_mcp.schema.resources import DiskMetrics, SystemMetrics
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import EPOCH, to_ms
 
@@ -21,7 +21,10 @@ BARS = "▁▂▃▄▅▆▇█"
 VIEWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "summary": ("SystemMetrics", ("cpu_percent", "memory_used_gb", "load_average_1m", "disk_used_gb")),
     "cpu": ("SystemMetrics", ("cpu_percent", "load_average_1m", "load_average_5m", "load_average_15m")),
-    "memory": ("SystemMetrics", ("memory_used_gb", "memory_available_gb", "memory_cached_gb", "swap_used_gb")),
+    "memory": (
+        "SystemMetrics",
+        ("memory_used_gb", "memory_available_gb", "memory_cached_gb", "swap_used_gb"),
+    ),
     "disks": ("DiskMetrics", ("use_percent", "used_gb")),
     "io": ("SystemMetrics", ("disk_read_mb_s", "disk_write_mb_s")),
     "network": ("InterfaceMetrics", ("rx_mb_s", "tx_mb_s")),
@@ -122,7 +125,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
 @reads(title="Machine load", needs=(SystemMetrics, DiskMetrics))
 def system_metrics(
     store: Store,
-    view: Annotated[Literal["summary", "cpu", "memory", "disks", "io", "network", "processes"], Field()] = "summary",
+    view: Annotated[
+        Literal["summary", "cpu", "memory", "disks", "io", "network", "processes"], Field()
+    ] = "summary",
     chart: Annotated[bool, Field(description="Show the course")] = False,
     since: Since = "",
     until: Until = "",
@@ -137,7 +142,9 @@ def system_metrics(
     if since or until or chart:
         asked = frame.window(since, until, timedelta(hours=24))
         start = asked.since or frame.now - timedelta(hours=24)
-        answer.window = Window(since=frame.show(start), until=frame.show(asked.until), covered=frame.covered())
+        answer.window = Window(
+            since=frame.show(start), until=frame.show(asked.until), covered=frame.covered()
+        )
         answer.series = _series(store, frame, view, start, asked.until, clamp(limit))
         answer.found = "yes" if answer.series else "none"
         return answer
@@ -153,12 +160,17 @@ def _parts(store: Store, frame: Frame, view: str, answer: MetricsAnswer, limit: 
         answer.disks = disks(store, frame, limit)
     if view in ("network", "io"):
         rows = newest_samples(store, "InterfaceMetrics")
-        answer.network = [_from(Traffic, row) for row in sorted(rows, key=lambda r: -(r["rx_mb_s"] or 0) - (r["tx_mb_s"] or 0))][:limit]
+        answer.network = [
+            _from(Traffic, row)
+            for row in sorted(rows, key=lambda r: -(r["rx_mb_s"] or 0) - (r["tx_mb_s"] or 0))
+        ][:limit]
     if view in ("processes", "cpu", "memory", "summary"):
         key = "memory_mb" if view == "memory" else "cpu_percent"
         rows = sorted(newest_samples(store, "ProcessMetrics"), key=lambda r: -(r[key] or 0))
         count = limit if view == "processes" else 3
-        answer.processes = [_from(Process, {**dict(row), "started_at": frame.show(row["started_at"])}) for row in rows[:count]]
+        answer.processes = [
+            _from(Process, {**dict(row), "started_at": frame.show(row["started_at"])}) for row in rows[:count]
+        ]
 
 
 def newest_sample(store: Store, label: str) -> Any:
@@ -169,11 +181,11 @@ def newest_sample(store: Store, label: str) -> Any:
 
 def newest_samples(store: Store, label: str) -> list[Any]:
     """All samples of a label that were taken at the newest moment."""
-    newest = store.read(f'SELECT ts FROM "_{label}" ORDER BY seq DESC LIMIT 1')  # noqa: S608 - a label's name
+    newest = store.read(f'SELECT ts FROM "_{label}" ORDER BY seq DESC LIMIT 1')
     if not newest:
         return []
     columns = ", ".join(f'v."{c}"' for c in _columns(label))
-    sql = f'SELECT {columns}, v.ts FROM (SELECT * FROM "_{label}" WHERE seq > (SELECT max(seq) FROM "_{label}") - 2000) v WHERE v.ts = ?'  # noqa: S608 - a label's names
+    sql = f'SELECT {columns}, v.ts FROM (SELECT * FROM "_{label}" WHERE seq > (SELECT max(seq) FROM "_{label}") - 2000) v WHERE v.ts = ?'
     rows = [dict(row) for row in store.read(sql, (newest[0]["ts"],))]
     return [_readable(store, label, row) for row in rows]
 
@@ -195,7 +207,7 @@ def _readable(store: Store, label: str, row: dict[str, Any]) -> dict[str, Any]:
             row[column.name] = json.loads(value)
         elif value is not None and column.kind is float:
             row[column.name] = value / 1000
-    names = store.read(f'SELECT * FROM "_{label}_series" WHERE series = ?', (row["series"],))  # noqa: S608 - a label's name
+    names = store.read(f'SELECT * FROM "_{label}_series" WHERE series = ?', (row["series"],))
     return {**dict(names[0]), **row} if names else row
 
 
@@ -226,17 +238,22 @@ def _full_in(store: Store, row: dict[str, Any]) -> str | None:
     return f"{left / 24:.0f} days" if left < 24 * 365 else None
 
 
-def _series(store: Store, frame: Frame, view: str, since: datetime, until: datetime, limit: int) -> list[Series]:
+def _series(
+    store: Store, frame: Frame, view: str, since: datetime, until: datetime, limit: int
+) -> list[Series]:
     """Every value of a view over time, in at most 60 steps of equal length; an empty step is None, not zero."""
     label, metrics = VIEWS[view]
     start, end = to_ms(since), to_ms(until)
-    first = store.read(f'SELECT min(ts) AS ts FROM "_{label}" WHERE ts >= ?', (start,))[0]["ts"]  # noqa: S608 - a label's name
+    first = store.read(f'SELECT min(ts) AS ts FROM "_{label}" WHERE ts >= ?', (start,))[0]["ts"]
     if first is None or first > end:
         return []
     start = max(start, first)
     step = max((end - start) // POINTS, 1000)
-    columns = ", ".join(f'avg("{m}") / 1000.0 AS "{m}", min("{m}") / 1000.0 AS "min_{m}", max("{m}") / 1000.0 AS "max_{m}"' for m in metrics)
-    sql = f'SELECT series, min((ts - ?) / ?, {POINTS - 1}) AS step, {columns} FROM "_{label}" WHERE ts BETWEEN ? AND ? GROUP BY 1, 2'  # noqa: S608 - a label's names
+    columns = ", ".join(
+        f'avg("{m}") / 1000.0 AS "{m}", min("{m}") / 1000.0 AS "min_{m}", max("{m}") / 1000.0 AS "max_{m}"'
+        for m in metrics
+    )
+    sql = f'SELECT series, min((ts - ?) / ?, {POINTS - 1}) AS step, {columns} FROM "_{label}" WHERE ts BETWEEN ? AND ? GROUP BY 1, 2'
     by_series: dict[int, list[Any]] = {}
     for row in store.read(sql, (start, step, start, end)):
         by_series.setdefault(row["series"], []).append(row)
@@ -244,14 +261,17 @@ def _series(store: Store, frame: Frame, view: str, since: datetime, until: datet
     ranked = sorted(by_series.items(), key=lambda item: -max(row[metrics[0]] or 0 for row in item[1]))
     for series, rows in ranked[: min(limit, 8)]:
         name = _series_name(store, label, series)
-        found += [_one(frame, name, metric, rows, start, step) for metric in metrics[: 4 if len(by_series) == 1 else 2]]
+        found += [
+            _one(frame, name, metric, rows, start, step)
+            for metric in metrics[: 4 if len(by_series) == 1 else 2]
+        ]
     return found
 
 
 def _series_name(store: Store, label: str, series: int) -> str:
     if label not in NAMES:
         return "machine"
-    rows = store.read(f'SELECT "{NAMES[label]}" AS name FROM "_{label}_series" WHERE series = ?', (series,))  # noqa: S608 - a label's names
+    rows = store.read(f'SELECT "{NAMES[label]}" AS name FROM "_{label}_series" WHERE series = ?', (series,))
     return str(rows[0]["name"]) if rows else "gone"
 
 
@@ -262,7 +282,9 @@ def _one(frame: Frame, name: str, metric: str, rows: list[Any], start: int, step
     known = [v for v in values if v is not None]
     if not known:
         return Series(of=name, metric=metric)
-    lows, highs = ([row[f"{side}_{metric}"] for row in rows if row[metric] is not None] for side in ("min", "max"))
+    lows, highs = (
+        [row[f"{side}_{metric}"] for row in rows if row[metric] is not None] for side in ("min", "max")
+    )
     return Series(
         of=name,
         metric=metric,

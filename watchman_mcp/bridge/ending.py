@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from watchman_mcp import bridge
+from watchman_mcp.bridge.owning import own, record_of
 from watchman_mcp.errors import Broken, Denied
 
 PATIENCE = 20.0
@@ -28,10 +26,7 @@ def owner(directory: str) -> dict[str, Any] | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        with suppress(ValueError):
-            record = json.loads(os.pread(lock, 65536, 0).partition(b"\n")[0])
-            return record if isinstance(record, dict) else {}
-        return {}
+        return record_of(lock)
     else:
         return None
     finally:
@@ -53,10 +48,14 @@ def stop(directory: str) -> bool:
             except ProcessLookupError:
                 pass
             except PermissionError:
-                raise Denied(f"the daemon (pid {pid}) is another user's; run this as that user or as root") from None
+                raise Denied(
+                    f"the daemon (pid {pid}) is another user's; run this as that user or as root"
+                ) from None
             told = pid
         if time.monotonic() > end:
-            raise Broken(f"the daemon (pid {pid}) did not end within {PATIENCE:.0f} s; its log is {directory}/daemon.log")
+            raise Broken(
+                f"the daemon (pid {pid}) did not end within {PATIENCE:.0f} s; its log is {directory}/daemon.log"
+            )
         time.sleep(0.02)
     return bool(told)
 
@@ -69,11 +68,15 @@ def take_over(directory: str, config: str) -> tuple[int, socket.socket]:
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            return bridge.own(directory, "staying", config)
+            return own(directory, "staying", config)
         except BlockingIOError:
             record = owner(directory) or {}
             if record.get("mode") == "staying":
-                raise Denied(f"a daemon (pid {record.get('pid')}) stays in {directory} already; `watchman-mcp stop` ends it") from None
+                raise Denied(
+                    f"a daemon (pid {record.get('pid')}) stays in {directory} already; `watchman-mcp stop` ends it"
+                ) from None
             if time.monotonic() > end:
-                raise Broken(f"the daemon in {directory} does not make room; `watchman-mcp stop` ends it") from None
+                raise Broken(
+                    f"the daemon in {directory} does not make room; `watchman-mcp stop` ends it"
+                ) from None
             stop(directory)
