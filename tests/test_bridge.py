@@ -732,5 +732,7 @@ def test_a_bridge_needs_little_to_start():
     assert not [
         name
         for name in loaded
-        if name.startswith("watchman_mcp.") and name not in ("watchman_mcp.bridge", "watchman_mcp.errors")
+        if name.startswith("watchman_mcp.")
+        and not name.startswith("watchman_mcp.bridge")
+        and name != "watchman_mcp.errors"
     ]

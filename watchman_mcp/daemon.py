@@ -80,7 +80,6 @@ def serve(config: str) -> int:
     """Stay until told to end: `watchman-mcp serve`. Takes the place of a daemon that a client started."""
     directory = bridge.state_directory(config)
     lock, listener = ending.take_over(directory, config)
-    bridge.serving(lock)
     return run(Start(Path(directory), config, "staying", lock, listener, dict(os.environ)))
 
 
@@ -197,6 +196,7 @@ class Daemon:
             tasks.start_soon(runner.run)
             tasks.start_soon(retention.keep, self.store, self.settings)
             server_module, notifications_module = await anyio.to_thread.run_sync(_import_protocol)
+            await runner.first_look(("Host",), 1.0)  # the instructions name the machine
             notifications = notifications_module.Notifications(tasks)
             server = server_module.Server(self.store, runner, self._about(runner), notifications)
             changed.append(server.changed)
@@ -223,15 +223,13 @@ class Daemon:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_on_signal, server, tasks.cancel_scope)
             if self.start.mode == "stdio":
-                await self._serve_stdio(server)
-                tasks.cancel_scope.cancel()
-                return
-            assert self.start.listener is not None
+                tasks.start_soon(self._serve_stdio, server, tasks.cancel_scope)
             if self.start.mode == "on-demand":
-                bridge.serving(self.start.lock)
                 tasks.start_soon(self._end_when_unneeded, tasks.cancel_scope)
-            listener = await SocketListener.from_socket(self.start.listener)
-            async with listener:
+            if self.start.listener is None:
+                await anyio.sleep_forever()
+            bridge.serving(self.start.lock)
+            async with await SocketListener.from_socket(self.start.listener) as listener:
                 await listener.serve(lambda stream: self._session(server, stream))
 
     async def _session(self, server: Server, stream: Any) -> None:
@@ -249,11 +247,13 @@ class Daemon:
             self.clients -= 1
             self.left_at = anyio_clock()
 
-    async def _serve_stdio(self, server: Server) -> None:
+    async def _serve_stdio(self, server: Server, scope: anyio.CancelScope) -> None:
+        """The client that started this process; others may come by the socket, until this one leaves."""
         from watchman_mcp import sessions
 
-        self.clients = 1
+        self.clients += 1
         await sessions.serve(server, sessions.Stdio())
+        scope.cancel()
 
     async def _end_when_unneeded(self, scope: anyio.CancelScope) -> None:
         """Leave once nobody has been connected for `linger_seconds`."""

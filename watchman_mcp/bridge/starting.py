@@ -27,7 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-DAEMON = (sys.executable, "-I", "-m", "watchman_mcp.daemon")
+SITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MODULE = ("-m", "watchman_mcp.daemon")
+# -I leaves out the user's own site, where `pip install --user` puts this package: it is named then.
+IN_USER_SITE = (
+    "-c",
+    "import sys; sys.path.append(sys.argv.pop(1)); from watchman_mcp.daemon import main; sys.exit(main())",
+    SITE,
+)
+DAEMON = (
+    sys.executable,
+    "-I",
+    *(IN_USER_SITE if SITE.startswith(os.path.expanduser("~/.local/lib/")) else MODULE),
+)
 
 
 def environment() -> dict[str, str]:

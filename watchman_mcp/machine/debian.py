@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from watchman_mcp.errors import Broken
-from watchman_mcp.machine.dpkg import Clock, written
+from watchman_mcp.machine.dpkg import STEP_TIME, Clock, written
 from watchman_mcp.machine.logs import Line
 
 KEPT_TRANSACTIONS = 500
@@ -250,10 +250,11 @@ def read_transactions(lines: Iterable[Line], clock: Clock) -> tuple[list[Transac
         try:
             if name == "Start-Date":
                 current = None
-                at, earliest, _ = clock.moment(" ".join(value.split()))
+                at, earliest, latest = clock.moment(" ".join(value.split()))
                 current = Transaction(line, clock.fold, at, earliest)
                 if found and not found[-1].ended:
-                    found[-1].latest = max(found[-1].at, at)
+                    # It was killed; if the clock was set back since, this start says nothing of when.
+                    found[-1].latest = latest if latest >= found[-1].at else found[-1].at + STEP_TIME
                 found.append(current)
             elif current and colon:
                 _fill(current, name, value.strip(), clock)
