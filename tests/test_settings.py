@@ -101,7 +101,7 @@ def test_every_unknown_key_and_bad_value_is_told_at_once_with_the_nearest_key(wr
         [monitoring]
         metric_interval = 60
         metrics_interval = 1
-        [featurs]
+        [feature]
         [features]
         network_scanning = "yes"
         [network]
@@ -120,8 +120,8 @@ def test_every_unknown_key_and_bad_value_is_told_at_once_with_the_nearest_key(wr
         "changes.allow[0]: should be 'backup', 'configs', 'containers', 'mcp' or 'services'",
         "changes.confirm: should be 'person' or 'client'",
         "daemon.command_path: should be absolute directories joined by colons",
+        "feature: unknown key; the nearest valid one is features",
         "features.network_scanning: should be a valid boolean",
-        "featurs: unknown key; the nearest valid one is features",
         "metrics_interval: unknown key; the nearest valid one is monitoring.metrics_interval",
         "monitoring.metric_interval: unknown key; the nearest valid one is monitoring.metrics_interval",
         "monitoring.metrics_interval: should be greater than or equal to 5",
@@ -344,6 +344,10 @@ def test_a_policy_behind_a_link_is_judged_at_both_ends(write: Write, tmp_path: P
     assert f"others may write {loose}" in refusal(str(loose / "link.toml"))
 
     loose.chmod(0o700)
+    os.chmod(os.path.dirname(path), 0o770)
+    assert f"others may write {os.path.dirname(path)}:" in refusal(str(loose / "link.toml"))
+
+    os.chmod(os.path.dirname(path), 0o700)
     os.chmod(path, 0o666)
     assert f"others may write {path}" in refusal(str(loose / "link.toml"))
 

@@ -216,6 +216,7 @@ class Daemon:
             uid=os.geteuid(),
             clients=lambda: self.clients,
             work=lambda: [f"{s.name}: looking" for s in runner.status.values() if s.busy],
+            watching=lambda: runner.watch_error or "at once",
             areas={c.name: tuple(sorted(c.labels)) for c in runner.collectors.values()},
         )
 
@@ -228,6 +229,7 @@ class Daemon:
                 tasks.start_soon(self._end_when_unneeded, tasks.cancel_scope)
             if self.start.listener is None:
                 await anyio.sleep_forever()
+                return
             bridge.serving(self.start.lock)
             async with await SocketListener.from_socket(self.start.listener) as listener:
                 await listener.serve(lambda stream: self._session(server, stream))

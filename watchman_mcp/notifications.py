@@ -94,9 +94,9 @@ class Notifications(InMemorySubscriptionBus):
         low = server._lowlevel_server
         low.add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
         low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
-        low.create_initialization_options = partial(
+        low.create_initialization_options = partial(  # type: ignore[method-assign] # the SDK has no other place
             low.create_initialization_options, NotificationOptions(True, True, True)
-        )  # type: ignore[method-assign] # the SDK offers no other place
+        )
         server.middleware.append(self._remember)
 
     def _of(self, ctx: ServerRequestContext[Any, Any]) -> _Session | None:

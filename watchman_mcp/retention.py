@@ -13,7 +13,7 @@ from watchman_mcp.errors import StoreError
 from watchman_mcp.settings import Settings
 from watchman_mcp.store.opening import full_check
 from watchman_mcp.store.sqlite import CHUNK, Store
-from watchman_mcp.store.tables import Table, nodes, samples, to_ms, to_text
+from watchman_mcp.store.tables import Table, from_text, nodes, samples, to_ms, to_text
 
 log = logging.getLogger(__name__)
 DAY = 86_400
@@ -46,17 +46,22 @@ def apply(store: Store, settings: Settings, now: datetime) -> None:
         roll_up(store, one, now - timedelta(days=kept.samples_raw_days))
         store.prune(one.name, now - timedelta(days=kept.samples_days))
     _keep_under_cap(store, now)
-    problem = store.change(full_check_in_transaction)
+    _check(store, now)
+
+
+def _check(store: Store, now: datetime) -> None:
+    """Check the whole file once a day, on a reader, so that nobody waits for it."""
+    last = store.meta("checked_at")
+    if last and now - from_text(last) < timedelta(seconds=DAY):
+        return
+    with store.reader() as db:
+        problem = full_check(db)
     if problem:
         store.notes.append(
             f"The database is damaged: {problem}. Stop Watchman; the next start sets the file aside."
         )
         log.error("%s", store.notes[-1])
-
-
-def full_check_in_transaction(db: sqlite3.Connection) -> str:
-    """The full check, as one change among others."""
-    return full_check(db)
+    store.change(lambda db: db.execute("INSERT OR REPLACE INTO _meta VALUES ('checked_at', ?)", (to_text(now),)))
 
 
 def _drop_events(store: Store, before: datetime) -> None:
@@ -127,5 +132,14 @@ def _keep_under_cap(store: Store, now: datetime) -> None:
     while store.size_bytes > store.size_cap_mb * 2**20 and days >= 1:
         for one in samples():
             store.prune(one.name, now - timedelta(days=days))
-        store.change(lambda db: db.execute("PRAGMA incremental_vacuum"))
+        while store.change(_give_back) == CHUNK:
+            pass
         days //= 2
+
+
+def _give_back(db: sqlite3.Connection) -> int:
+    """Return free pages to the file system; the pragma frees one page a step, and the module steps once."""
+    free = min(int(db.execute("PRAGMA freelist_count").fetchone()[0]), CHUNK)
+    for _ in range(free):
+        db.execute("PRAGMA incremental_vacuum")
+    return free

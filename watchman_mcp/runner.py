@@ -82,6 +82,8 @@ class Runner:
         self.collectors = {c.name: c for c in collectors}
         _refuse_two_owners(self.collectors.values())
         self.status = {name: Status(name) for name in self.collectors}
+        self.watch_error = ""
+        """Why changes are not noticed at once; empty while they are."""
         self._limiter = anyio.CapacityLimiter(8)
         self._locks = {name: anyio.Lock() for name in self.collectors}
 
@@ -90,8 +92,7 @@ class Runner:
         async with anyio.create_task_group() as tasks:
             for collector in self.collectors.values():
                 tasks.start_soon(self._keep_looking, collector)
-                if collector.watch:
-                    tasks.start_soon(self._keep_watching, collector)
+            tasks.start_soon(self._keep_watching)
 
     async def scan(
         self, names: Iterable[str], progress: Callable[[int, int, str], Awaitable[None]] | None = None
@@ -130,15 +131,19 @@ class Runner:
             with anyio.move_on_after(interval):
                 await status.wake.wait()
 
-    async def _keep_watching(self, collector: Collector) -> None:
+    async def _keep_watching(self) -> None:
+        """Wake the collectors whose paths changed; one watch for all, since the kernel's are few."""
+        watched = {path for collector in self.collectors.values() for path in collector.watch}
         while True:
             try:
-                async for _paths in changes(self.machine.root, collector.watch):
-                    self.status[collector.name].wake.set()
+                async for changed in changes(self.machine.root, sorted(watched)):
+                    for name, collector in self.collectors.items():
+                        if changed.intersection(collector.watch):
+                            self.status[name].wake.set()
                 return
             except WatchmanError as error:
-                log.warning("%s: changes are found at intervals only: %s", collector.name, error)
-                self.status[collector.name].error = str(error)
+                log.warning("changes are found at intervals only: %s", error)
+                self.watch_error = str(error)
                 await anyio.sleep(600)
 
     async def _look(self, collector: Collector) -> bool:

@@ -157,10 +157,8 @@ def _utc(moment: datetime, *, later: bool = False) -> datetime:
 
     A time that the clock skips is as long after the jump as it would have been without it.
     """
-    first = moment.replace(fold=0) if moment.tzinfo is not UTC else moment
-    return (
-        max(first.astimezone(UTC), first.replace(fold=1).astimezone(UTC)) if later else first.astimezone(UTC)
-    )
+    first = moment.replace(fold=0).astimezone(UTC)
+    return max(first, moment.replace(fold=1).astimezone(UTC)) if later else first
 
 
 def _midnight(day: date, here: datetime) -> datetime:

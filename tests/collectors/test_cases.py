@@ -41,7 +41,9 @@ def plant(root: Path, files: Mapping[str, str | None], links: Mapping[str, str] 
             os.utime(Path(folder, name), (MTIME, MTIME), follow_symlinks=False)
 
 
-def look_at(root: Path, name: str, settings: Settings | None = None, marks: dict[str, object] | None = None) -> Look:
+def look_at(
+    root: Path, name: str, settings: Settings | None = None, marks: dict[str, object] | None = None
+) -> Look:
     machine = Machine(Files(root), Commands(), root)
     return Look(machine, settings or Settings(), name, {} if marks is None else marks)
 

@@ -53,7 +53,7 @@ class _Place(NamedTuple):
     known: str = ""
     """Of dpkg's log the run that was going on; of history the newest transaction told without dpkg's log."""
     since: str = ""
-    """Of dpkg's log the moment of the oldest line that was ever read."""
+    """Of dpkg's log the earliest moment that the first read found."""
 
 
 class _Content(NamedTuple):
@@ -232,7 +232,7 @@ def _records(look: Look, removed: frozenset[str], everywhere: set[str]) -> Itera
         place = place._replace(mark=None)
     # dpkg's log was read first: apt says what it will do before dpkg begins, so each step finds its reason.
     history = _read_history(look, zone, place)
-    alone = list(history.over(since))
+    alone = list(history.over(since)) if never else []
     yield from _alone(alone, everywhere)
     yield from _steps(steps, history, place.known)
     if since and f"{look.scope}:{LOG}" in look.failed:
@@ -251,7 +251,7 @@ def _read_steps(look: Look, zone: tzinfo, removed: frozenset[str]) -> tuple[list
         reading = read_log(look.machine.files, LOG, place.mark)
         steps = [*log.steps(reading), *log.rest(removed)]
         _say(look, LOG, reading, log.unreadable)
-        since = since or (log.first.written if log.first else "")
+        since = since or log.earliest
         if second := log.place():
             oldest = second.at
             look.marks[LOG] = [second.line.mark.to_json(), second.fold, second.run, since]

@@ -218,10 +218,11 @@ class Transactions:
         return fitting[0][1] if fitting else None
 
     def over(self, since: str) -> Iterator[Transaction]:
-        """Those that were over before this moment, or at all if it is empty."""
+        """The first ones, as long as they were over before this moment, or at all if it is empty."""
         for transaction in self._found:
-            if transaction.latest and (not since or written(transaction.latest) < since):
-                yield transaction
+            if transaction.latest is None or (since and written(transaction.latest) >= since):
+                return
+            yield transaction
 
     def needed(self, oldest: datetime | None) -> Transaction | None:
         """Where the next read must begin: at the last one, or the first that lasted at `oldest` or later."""

@@ -93,7 +93,8 @@ class DpkgLog:
 
     def __init__(self, zone: tzinfo, fold: int = 0, run: str = "") -> None:
         self.unreadable = 0
-        self.first: Second | None = None
+        self.earliest = ""
+        """The earliest moment of any line, as `written`; empty without one."""
         self._clock = Clock(zone, fold)
         self._run = run
         self._stamp = ""
@@ -148,7 +149,7 @@ class DpkgLog:
             return False
         self._stamp = stamp
         self._second = Second(at, written(at), line, self._clock.fold, self._run)
-        self.first = self.first or self._second
+        self.earliest = min(self.earliest or self._second.written, self._second.written)
         return True
 
     def _act(self, words: list[str]) -> None:

@@ -51,6 +51,8 @@ class About:
     uid: int
     clients: Callable[[], int]
     work: Callable[[], list[str]]
+    watching: Callable[[], str]
+    """How changes of files are noticed: at once, or why not."""
     areas: dict[str, tuple[str, ...]]
     """Collectors by name, with the labels they look for."""
 

@@ -7,6 +7,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -28,8 +29,12 @@ Cursor = Annotated[str, Field(description="next_cursor of the last answer")]
 MAX_ROWS = 500
 MAX_BYTES = 16_000
 """An answer is at most this long as JSON."""
+GAP = timedelta(minutes=30)
+"""Looks further apart than this leave a time in which nothing was watched."""
 SHOWN = 3
 """How many of the things that could not be looked at an answer names itself."""
+WHY = 200
+"""Characters that each of them may take; `doctor` has the rest."""
 
 FIXES = (
     ("permission", "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`."),
@@ -137,18 +142,29 @@ class Frame:
                 )
             for entry in json.loads(run["unobserved"] or "[]"):
                 what, _, why = entry.partition(": ")
-                found.append(Unseen(what=what, why=why, fix=fix_for(why)))
+                found.append(Unseen(what=_shortened(what, WHY), why=_shortened(why, WHY), fix=fix_for(why)))
         return found
 
-    def covered(self) -> str | None:
-        """From when on the collectors behind the answer have been watching, and how often they were not."""
-        rows: list[Any] = []
+    def covered(self, since: datetime | None = None) -> str | None:
+        """From when on the collectors behind the answer have been watching, and when in the window they were not."""
+        begun: list[datetime] = []
+        gaps: set[tuple[datetime, datetime]] = set()
         for run in self.runs:
-            sql = "SELECT started_at, last_at FROM CollectorRun WHERE collector = ? AND status IN ('ok', 'partial') ORDER BY started_at"
-            rows += self.store.read(sql, (run["collector"],))
-        if not rows:
+            rows = self.store.read(
+                "SELECT started_at, last_at FROM CollectorRun WHERE collector = ? AND status IN ('ok', 'partial') "
+                "ORDER BY started_at",
+                (run["collector"],),
+            )
+            times = [(from_text(row["started_at"]), from_text(row["last_at"])) for row in rows]
+            begun += [start for start, _ in times[:1]]
+            gaps |= {(end, start) for (_, end), (start, _) in pairwise(times) if start - end > GAP}
+        if not begun:
             return None
-        return f"watching since {self.show(min(row['started_at'] for row in rows))}"
+        shown = sorted((gap for gap in gaps if since is None or gap[1] > since), reverse=True)
+        text = f"watching since {self.show(min(begun))}"
+        if shown:
+            text += f"; not watched: {', '.join(f'{self.show(a)} to {self.show(b)}' for a, b in shown[:2])}"
+        return text + (f" and {len(shown) - 2} times more" if len(shown) > 2 else "")
 
 
 def fix_for(why: str) -> str | None:
@@ -204,12 +220,28 @@ def cursor_from(cursor: str, size: int) -> list[Any]:
 
 
 def compact(model: BaseModel) -> dict[str, Any]:
-    """The null-free form of an answer that both the text and the structured content carry; its tail comes last."""
+    """The null-free form of an answer that both the text and the structured content carry; its tail comes last.
+
+    Pages are made to fit before; where a few texts of strangers alone are too long, they are shortened here.
+    """
     content = model.model_dump(mode="json", exclude_none=True, by_alias=True)
     for name in Tail.model_fields:
         if name in content:
             content[name] = content.pop(name)
+    for length in (1000, 300, 100, 40):
+        if size(content) <= MAX_BYTES:
+            break
+        content = {name: part if name == "next_cursor" else _shortened(part, length) for name, part in content.items()}
     return content
+
+
+def _shortened(value: Any, length: int) -> Any:
+    """A value in which no text is longer than that; an ellipsis tells where one was cut."""
+    if isinstance(value, str):
+        return value if len(value) <= length else f"{value[: length - 1]}…"
+    if isinstance(value, list):
+        return [_shortened(part, length) for part in value]
+    return {name: _shortened(part, length) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def size(value: Any) -> int:

@@ -105,7 +105,7 @@ def what_changed(
         return _causes(store, frame, _moment(frame, before), subject, kind, clamp(limit))
     asked = frame.window(since, until, timedelta(hours=24))
     start = asked.since or frame.now - timedelta(hours=24)
-    window = Window(since=frame.show(start), until=frame.show(asked.until), covered=frame.covered())
+    window = Window(since=frame.show(start), until=frame.show(asked.until), covered=frame.covered(start))
     if net:
         return _net(store, frame, start, asked.until, subject, window, clamp(limit))
     return _events(store, frame, start, asked.until, subject, kind, window, clamp(limit), cursor)

@@ -125,6 +125,7 @@ def _daemon(about: About, started: str) -> dict[str, str | int]:
         "log": about.log,
         "config": about.config or "none: defaults",
         "root": about.root,
+        "notices_changes": about.watching(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -359,7 +360,7 @@ def _history(
         matched=chosen.matched,
         source="package logs and databases",
         window=Window(
-            since=frame.show(asked.since), until=frame.show(asked.until), covered=_covered(store, frame)
+            since=frame.show(asked.since), until=frame.show(asked.until), covered=_covered(store, frame, asked.since)
         ),
         totals=totals,
         note=note,
@@ -447,11 +448,11 @@ def _never(store: Store, frame: Frame, chosen: Filter, action: str) -> str | Non
     return f"{rows[0]['key']} is installed (since {when or 'an unknown time'}); no {action} is known"
 
 
-def _covered(store: Store, frame: Frame) -> str | None:
+def _covered(store: Store, frame: Frame, since: datetime | None) -> str | None:
     """How far back the logs reach, and since when everything is watched."""
     oldest = store.read(
         "SELECT ts FROM Event WHERE type GLOB 'package_*' AND source <> 'observed' ORDER BY ts LIMIT 1"
     )
     logs = f"package logs since {frame.show(oldest[0]['ts'])}; " if oldest else ""
-    watched = frame.covered()
+    watched = frame.covered(since)
     return f"{logs}{watched}" if watched else logs.rstrip("; ") or None

@@ -143,7 +143,7 @@ def system_metrics(
         asked = frame.window(since, until, timedelta(hours=24))
         start = asked.since or frame.now - timedelta(hours=24)
         answer.window = Window(
-            since=frame.show(start), until=frame.show(asked.until), covered=frame.covered()
+            since=frame.show(start), until=frame.show(asked.until), covered=frame.covered(start)
         )
         answer.series = _series(store, frame, view, start, asked.until, clamp(limit))
         answer.found = "yes" if answer.series else "none"

@@ -1,0 +1,1 @@
+"""Measurements of Watchman, each beside its floor in the same run: `python -m benchmarks`."""

@@ -1,0 +1,524 @@
+"""dpkg's log and apt's history give the same events however they are cut into looks; and what surrounds that."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cmp_to_key
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from univers.versions import DebianVersion
+
+from tests.collectors.test_cases import look_at, plain, plant
+from watchman_mcp.collectors import apt
+from watchman_mcp.machine.debian import compare_versions
+from watchman_mcp.machine.dpkg import STEP_LINES, Clock, DpkgLog, Step
+from watchman_mcp.machine.logs import Line, Origin
+from watchman_mcp.schema.core import Record
+from watchman_mcp.schema.packages import Software
+
+STATUS = (
+    "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.21\nDescription: it\n\n"
+)
+ZONE = ZoneInfo("Europe/Berlin")
+BEGIN = datetime(2025, 10, 26, 0, 40, tzinfo=UTC)
+"""Twenty minutes before summer time ended in Berlin."""
+PACKAGES = [("lib", "amd64"), ("lib", "i386"), ("docs", "all"), ("tool", "amd64")]
+KINDS = [
+    "put",
+    "down",
+    "again",
+    "by_hand",
+    "remove",
+    "purge",
+    "fail",
+    "undo",
+    "killed",
+    "configure",
+    "back",
+    "days",
+]
+
+EXAMPLES = 2000 if os.environ.get("WATCHMAN_TEST_SOAK") == "full" else 60
+
+ORIGIN = Origin(1, 1, "", 0, None)
+"""The file that lines without one are from."""
+
+Told = tuple[str, str, str, str | None, str | None, str | None]
+
+
+@dataclass
+class Pending:
+    before: str | None
+    after: str
+    command: str
+
+
+@dataclass
+class History:
+    """A machine on which apt and dpkg do things, and what they write meanwhile, in order."""
+
+    writes: list[tuple[str, str]] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    now: datetime = BEGIN
+    serial: int = 0
+    there: dict[int, str] = field(default_factory=dict)
+    left: dict[int, str] = field(default_factory=dict)
+    pending: dict[int, Pending] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+
+    def stamp(self) -> str:
+        text = self.now.astimezone(ZONE).strftime("%Y-%m-%d %H:%M:%S")
+        self.used.add(text)
+        return text
+
+    def do(self, kind: str, place: int, gap: int) -> None:
+        self.serial += 1
+        self.now += timedelta(seconds=gap)
+        if kind == "back":
+            self.now -= timedelta(seconds=4001)
+        elif kind == "days":
+            self.now += timedelta(days=3)
+            self.pending.clear()
+        while self.now.astimezone(ZONE).strftime("%Y-%m-%d %H:%M:%S") in self.used:
+            self.now += timedelta(seconds=1)
+        if kind not in ("back", "days"):
+            getattr(self, kind)(place, gap % 2 == 0)
+        self.now += timedelta(seconds=1)
+
+    def put(self, place: int, slow: bool) -> None:
+        self._version(place, f"1.{self.serial}", slow)
+
+    def down(self, place: int, slow: bool) -> None:
+        self._version(place, f"{self.there.get(place, '1')}~{self.serial}", slow)
+
+    def _version(self, place: int, new: str, slow: bool) -> None:
+        command = self._start(place, new)
+        self._unpack(place, new)
+        self.now += timedelta(seconds=slow)
+        self._arrive(place, new, command)
+        self._end()
+
+    def again(self, place: int, slow: bool) -> None:
+        if place not in self.there or place in self.broken:
+            return
+        version = self.there[place]
+        for _ in range(2 + slow):
+            command = self._start(place, version)
+            self._unpack(place, version)
+            self._arrive(place, version, command)
+            self._end()
+            self.serial += 1
+
+    def by_hand(self, place: int, slow: bool) -> None:
+        new = f"1.{self.serial}"
+        self._dpkg("startup archives install")
+        self._unpack(place, new)
+        self._arrive(place, new, None)
+
+    def remove(self, place: int, slow: bool) -> None:
+        if place not in self.there:
+            return
+        version = self.there[place]
+        command = self._start(place, None)
+        self._dpkg("startup packages remove")
+        self._take(place)
+        if slow:
+            self._dpkg(f"status not-installed {self._who(place)} <none>")
+        else:
+            self.left[place] = version
+        self.told.append(("package_remove", *PACKAGES[place], None, version, command))
+        self._end()
+
+    def purge(self, place: int, slow: bool) -> None:
+        who = self._who(place)
+        if place not in self.there and place not in self.left:
+            return
+        command = self._start(place, None) if slow else None
+        self._dpkg("startup packages purge")
+        version = self.there.get(place)
+        shown = version or self.left[place]
+        if version:
+            self._take(place)
+        self._dpkg(
+            f"purge {who} {shown} <none>",
+            f"status config-files {who} {shown}",
+            f"status not-installed {who} <none>",
+        )
+        self.told.append(("package_purge", *PACKAGES[place], None, version, command))
+        self.left.pop(place, None)
+        if slow:
+            self._end()
+
+    def fail(self, place: int, slow: bool) -> None:
+        self._stop(place)
+        self.writes.append(("history", "Error: Sub-process /usr/bin/dpkg returned an error code (1)\n"))
+        self._end()
+
+    def killed(self, place: int, slow: bool) -> None:
+        self._stop(place)
+
+    def _stop(self, place: int) -> None:
+        new = f"1.{self.serial}"
+        pending = self.pending.get(place)
+        before = pending.before if pending else self.there.get(place)
+        command = self._start(place, new)
+        self._unpack(place, new)
+        self.there[place] = new
+        self.pending[place] = Pending(before, new, command)
+        self.broken.add(place)
+
+    def undo(self, place: int, slow: bool) -> None:
+        if place not in self.there or place in self.broken:
+            return
+        who, old, new = self._who(place), self.there[place], self.there[place] if slow else f"1.{self.serial}"
+        self._start(place, new)
+        self._dpkg(
+            f"upgrade {who} {old} {new}",
+            f"status half-configured {who} {old}",
+            f"status installed {who} {old}",
+        )
+        self._end()
+
+    def configure(self, place: int, slow: bool) -> None:
+        self._dpkg("startup packages configure")
+        for waiting in list(self.pending):
+            one = self.pending[waiting]
+            self._arrive(waiting, one.after, one.command)
+
+    def _who(self, place: int) -> str:
+        return ":".join(PACKAGES[place])
+
+    def _dpkg(self, *lines: str) -> None:
+        self.writes.append(("dpkg", "".join(f"{self.stamp()} {line}\n" for line in lines)))
+
+    def _start(self, place: int, new: str | None) -> str:
+        name, arch = PACKAGES[place]
+        old = self.there.get(place)
+        versions = f"{old}, {new}" if old and new and old != new else new or old or ""
+        word = "Remove" if not new else "Install" if not old else "Reinstall" if old == new else "Upgrade"
+        at, command = self.stamp().replace(" ", "  "), f"apt-get {self.serial}"
+        listed = f"{word}: {name}:{'amd64' if arch == 'all' else arch} ({versions})\n"
+        self.writes.append(("history", f"\nStart-Date: {at}\nCommandline: {command}\n{listed}"))
+        self._dpkg("startup archives unpack")
+        return command
+
+    def _end(self) -> None:
+        self.writes.append(("history", f"End-Date: {self.stamp().replace(' ', '  ')}\n"))
+
+    def _unpack(self, place: int, new: str) -> None:
+        who, old = self._who(place), self.there.get(place)
+        if old:
+            self._dpkg(
+                f"upgrade {who} {old} {new}",
+                f"status half-configured {who} {old}",
+                f"status unpacked {who} {old}",
+            )
+        else:
+            self._dpkg(f"install {who} {self.left.pop(place, '<none>')} {new}")
+        self._dpkg(f"status half-installed {who} {old or new}", f"status unpacked {who} {new}")
+
+    def _arrive(self, place: int, new: str, command: str | None) -> None:
+        who, pending = self._who(place), self.pending.pop(place, None)
+        before = pending.before if pending else self.there.get(place)
+        self._dpkg(
+            f"configure {who} {new} <none>",
+            f"status half-configured {who} {new}",
+            f"status installed {who} {new}",
+        )
+        kind = "install" if before is None else "reinstall" if before == new else None
+        kind = kind or ("downgrade" if "~" in new and new.startswith(before or "") else "update")
+        kind = "update" if before and before.startswith(f"{new}~") else kind
+        self.told.append((f"package_{kind}", *PACKAGES[place], before, new, command))
+        self.there[place] = new
+        self.broken.discard(place)
+
+    def _take(self, place: int) -> None:
+        who, version = self._who(place), self.there.pop(place)
+        self.pending.pop(place, None)
+        state = "half-configured" if place in self.broken else "installed"
+        self.broken.discard(place)
+        self._dpkg(f"status {state} {who} {version}", f"remove {who} {version} <none>")
+        self._dpkg(f"status half-installed {who} {version}", f"status config-files {who} {version}")
+
+
+@dataclass
+class Disk:
+    """The files of that machine."""
+
+    root: Path
+    marks: dict[str, object] = field(default_factory=dict)
+    seen: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        links = {"/etc/localtime": "/usr/share/zoneinfo/Europe/Berlin"}
+        plant(self.root, {apt.STATUS: STATUS, "/var/log/apt/": ""}, links)
+
+    def path(self, stream: str) -> Path:
+        return self.root / {"dpkg": apt.LOG, "history": apt.HISTORY}[stream].lstrip("/")
+
+    def write(self, stream: str, content: bytes) -> None:
+        with self.path(stream).open("ab") as file:
+            file.write(content)
+
+    def look(self) -> None:
+        look = look_at(self.root, "apt", marks=json.loads(json.dumps(self.marks)))
+        for seen in apt.collect(look):
+            if isinstance(seen, Record):
+                self.seen.setdefault(seen.event.key, plain(seen.event))
+        assert not look.unobserved
+        self.marks = look.marks
+
+    def rotate(self, stream: str, copy: bool) -> None:
+        live = self.path(stream)
+        if not live.exists() or not live.read_bytes().endswith(b"\n"):
+            return
+        for number in range(8, 0, -1):
+            for suffix in ("", ".gz"):
+                old = live.with_name(f"{live.name}.{number}{suffix}")
+                if old.exists():
+                    old.rename(live.with_name(f"{live.name}.{number + 1}{suffix}"))
+        if copy:
+            shutil.copyfile(live, live.with_name(f"{live.name}.1"))
+            live.write_bytes(b"")
+        else:
+            live.rename(live.with_name(f"{live.name}.1"))
+        if (second := live.with_name(f"{live.name}.2")).exists():
+            live.with_name(f"{live.name}.2.gz").write_bytes(gzip.compress(second.read_bytes()))
+            second.unlink()
+
+    def settle(self, history: History) -> None:
+        """dpkg's state says which packages were to leave their configuration files."""
+        left = "".join(
+            f"Package: {name}\nStatus: deinstall ok config-files\nArchitecture: {arch}\nVersion: 1\nDescription: it\n\n"
+            for name, arch in (PACKAGES[place] for place in history.left)
+        )
+        (self.root / apt.STATUS.lstrip("/")).write_text(STATUS + left)
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 3), st.integers(0, 900)), min_size=1, max_size=14
+)
+LOOKS = st.lists(
+    st.tuples(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["", "", "dpkg", "history"]), st.booleans()),
+    max_size=6,
+)
+
+
+@example(operations=[("put", 0, 2), ("again", 0, 2), ("again", 0, 1)], looks=[(0.5, 0.3, "dpkg", True)])
+@example(
+    operations=[("put", 0, 2), ("killed", 0, 2), ("configure", 0, 1), ("back", 0, 0), ("put", 1, 2)],
+    looks=[(0.7, 0.9, "", True)],
+)
+@pytest.mark.soak
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@given(operations=OPERATIONS, looks=LOOKS)
+def test_logs_read_in_any_pieces_through_any_rotation_tell_what_was_done(
+    operations: list[tuple[str, int, int]], looks: list[tuple[float, float, str, bool]]
+) -> None:
+    history = History()
+    for operation in operations:
+        history.do(*operation)
+    pauses = {int(where * len(history.writes)): pause for where, *pause in looks}
+
+    with TemporaryDirectory() as folder:
+        whole, pieces = Disk(Path(folder, "whole")), Disk(Path(folder, "pieces"))
+        for number, (stream, text) in enumerate(history.writes):
+            whole.write(stream, text.encode())
+            part = text.encode()
+            if number in pauses:
+                cut, rotated, copy = pauses[number]
+                first = int(cut * len(part)) if stream == "dpkg" else 0
+                pieces.write(stream, part[:first])
+                pieces.look()
+                if rotated:
+                    pieces.rotate(rotated, copy)
+                part = part[first:]
+            pieces.write(stream, part)
+        for disk in (whole, pieces):
+            disk.settle(history)
+            disk.look()
+
+    assert pieces.seen == whole.seen
+    columns = ("type", "package_name", "architecture", "previous", "version", "command")
+    assert Counter(tuple(map(event.get, columns)) for event in whole.seen.values()) == Counter(history.told)
+
+
+@settings(deadline=None, max_examples=EXAMPLES)
+@given(
+    lines=st.lists(
+        st.one_of(
+            st.text(max_size=40),
+            st.builds(
+                "2026-01-02 10:00:0{} {} {} {} {}".format,
+                st.integers(0, 9),
+                st.sampled_from(
+                    ["install", "upgrade", "remove", "purge", "status", "configure", "disappear", "startup"]
+                ),
+                st.sampled_from(
+                    ["installed", "config-files", "not-installed", "a:amd64", "a", "a:all", ":", ""]
+                ),
+                st.sampled_from(["a:amd64", "a", "a:all", ":", "1.0", "<none>", ""]),
+                st.sampled_from(["1.0", "2.0", "<none>", "", "a:amd64 1.0"]),
+            ),
+        ),
+        max_size=30,
+    )
+)
+def test_no_line_of_a_log_is_too_odd(lines: list[str]) -> None:
+    log = DpkgLog(ZONE)
+
+    steps = list(log.steps(Line(line, number, ORIGIN) for number, line in enumerate(lines)))
+
+    assert all(
+        step.after is None or step.before is None or step.action in ("install", "upgrade") for step in steps
+    )
+    assert log.unreadable <= len(lines)
+
+
+def test_a_step_open_for_too_many_lines_did_not_happen_and_holds_nothing() -> None:
+    idle = "2026-01-02 10:00:01 trigproc man-db:amd64 2.11 <none>"
+    opening = "2026-01-02 10:00:00 install a:amd64 <none> 1.0"
+    closing = [
+        "2026-01-02 10:00:02 configure a:amd64 1.0 <none>",
+        "2026-01-02 10:00:02 status installed a:amd64 1.0",
+    ]
+
+    def read(*lines: str) -> tuple[list[Step], int]:
+        log = DpkgLog(ZONE)
+        steps = list(log.steps(Line(line, number, ORIGIN) for number, line in enumerate(lines)))
+        place = log.place()
+        assert place is not None
+        return steps, place.line.start
+
+    kept, held = read(opening, *[idle] * (STEP_LINES - 2), *closing), read(opening, *[idle] * STEP_LINES)
+    lost, given_up = (
+        read(opening, *[idle] * (STEP_LINES - 1), *closing),
+        read(opening, *[idle] * (STEP_LINES + 1)),
+    )
+
+    assert [step.after for step in kept[0]] == ["1.0"]
+    assert held == ([], 0)
+    assert lost[0] == []
+    assert given_up == ([], 1)
+
+
+def test_what_history_told_alone_is_not_told_again_by_a_log_that_became_readable(tmp_path: Path) -> None:
+    stanza = "Start-Date: 2026-01-02  10:00:00\nInstall: a:amd64 (1.0)\nEnd-Date: 2026-01-02  10:00:09\n"
+    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: stanza, apt.LOG + "/": ""})
+    hidden = look_at(tmp_path, "apt")
+    alone = [seen.event for seen in apt.collect(hidden) if isinstance(seen, Record)]
+    (tmp_path / apt.LOG.lstrip("/")).rmdir()
+    steps = [
+        "10:00:01 install a:amd64 <none> 1.0",
+        "10:00:01 status installed a:amd64 1.0",
+        "10:00:02 install b:amd64 <none> 1.0",
+        "10:00:02 status installed b:amd64 1.0",
+    ]
+    plant(tmp_path, {apt.LOG: "".join(f"2026-01-02 {step}\n" for step in steps)})
+
+    open_look = look_at(tmp_path, "apt", marks=hidden.marks)
+    after = [seen.event for seen in apt.collect(open_look) if isinstance(seen, Record)]
+
+    assert [(event.package_name, event.source) for event in alone] == [("a", "apt")]
+    assert [one.what for one in hidden.unobserved] == ["apt:/var/log/dpkg.log"]
+    assert [(event.package_name, event.source) for event in after] == [("b", "dpkg")]
+    assert not open_look.unobserved
+
+
+def test_looking_again_at_an_unchanged_machine_tells_nothing_new(tmp_path: Path) -> None:
+    history = History()
+    for number, kind in enumerate(("put", "put", "again", "remove", "killed")):
+        history.do(kind, number % 2, 2)
+    disk = Disk(tmp_path)
+    for stream, text in history.writes:
+        disk.write(stream, text.encode())
+    disk.look()
+    seen, marks = dict(disk.seen), disk.marks
+
+    disk.look()
+
+    assert disk.seen == seen
+    assert disk.marks == marks
+
+
+NUMBERS = st.text("0123456789", min_size=1, max_size=3)
+WORDS = st.text("abzAZ.+~0123456789", min_size=1, max_size=8)
+VERSIONS = st.builds(
+    lambda epoch, first, rest, revision: f"{epoch}{first}{rest}{revision}",
+    st.sampled_from(["", "0:", "1:", "12:"]),
+    NUMBERS,
+    st.one_of(st.just(""), WORDS),
+    st.one_of(st.just(""), WORDS.map("-{}".format)),
+)
+
+
+@settings(deadline=None)
+@given(one=VERSIONS, other=VERSIONS)
+def test_versions_are_sorted_as_a_kept_library_sorts_them(one: str, other: str) -> None:
+    first, second = DebianVersion(one), DebianVersion(other)
+
+    assert compare_versions(one, other) == (first > second) - (first < second)
+
+
+def test_versions_are_sorted_as_debian_policy_says() -> None:
+    rising = [
+        "1.0~~",
+        "1.0~~a",
+        "1.0~",
+        "1.0",
+        "1.0-1",
+        "1.0-1+b1",
+        "1.0a",
+        "1.0+b",
+        "1.0.1",
+        "1.09",
+        "1.10",
+        "1:0.1",
+    ]
+
+    assert sorted(reversed(rising), key=cmp_to_key(compare_versions)) == rising
+    assert compare_versions("1.0", "0:1.00-0") == 0
+    assert compare_versions("9" * 5000, "1" + "0" * 5000) == -1
+
+
+def test_a_clock_knows_the_second_pass_through_an_hour_only_once_it_went_back() -> None:
+    clock = Clock(ZONE)
+
+    moments = [
+        clock.moment(f"2025-10-26 {time}")[0]
+        for time in ("01:59:00", "02:30:00", "02:20:00", "02:40:00", "03:00:00")
+    ]
+
+    assert [moment.strftime("%d %H:%M") for moment in moments] == [
+        "25 23:59",
+        "26 00:30",
+        "26 01:20",
+        "26 01:40",
+        "26 02:00",
+    ]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not Path(apt.STATUS).exists(), reason="this machine has no dpkg")
+def test_this_machine_has_the_packages_that_dpkg_counts() -> None:
+    listed = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package}:${Architecture} ${Version} ${db:Status-Status}\n"],
+        check=True, capture_output=True, text=True, timeout=60,
+    ).stdout.splitlines()  # fmt: skip
+    expected = {line for line in listed if not line.endswith((" config-files", " not-installed"))}
+
+    found = [seen for seen in apt.read_status(Path(apt.STATUS).read_text()) if isinstance(seen, Software)]
+
+    assert {f"{one.key}:{one.architecture} {one.version} {one.state}" for one in found} == expected
