@@ -49,6 +49,8 @@ class Story:
 
     store: Store
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    stretches: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """How each collector fares, and since when."""
 
     def ago(self, minutes: float) -> datetime:
         """The moment that many minutes before now."""
@@ -125,12 +127,17 @@ class Story:
         return Event(key=key, ts=ts, type=kind, subject=name, package_name=name, version=version, **values)
 
     def ran(
-        self, collector: str, minutes: float = 1, status: str = "ok", *, unobserved: list[str] | None = None, error: str | None = None, since: float = 0
+        self, collector: str, minutes: float = 1, status: str = "ok", *, unobserved: list[str] | None = None, error: str | None = None
     ) -> None:
-        """The runner wrote how a collector fares."""
+        """The runner wrote how a collector fares: the same way as before, or another one from now on."""
+        status = status if not unobserved else "partial"
+        way, begun = self.stretches.get(collector, ("", minutes))
+        if way != f"{status} {unobserved} {error}":
+            way, begun = f"{status} {unobserved} {error}", minutes
+        self.stretches[collector] = (way, begun)
         run = CollectorRun(
-            collector=collector, started_at=self.ago(since or max(minutes, 120)), last_at=self.ago(minutes), status=status if not unobserved else "partial",
-            runs=1, duration_ms=12.5, items=3, looks_for=LOOKS_FOR.get(collector, []), unobserved=unobserved, error=error,
+            collector=collector, started_at=self.ago(begun), last_at=self.ago(minutes), status=status, runs=1, duration_ms=12.5, items=3,
+            looks_for=LOOKS_FOR.get(collector, []), unobserved=unobserved, error=error,
         )  # fmt: skip
         row = NodeRow("CollectorRun", run.path, dict(run.__dict__), "watchman")
         self.store.write(Batch(at=self.ago(minutes), nodes=[row]))
@@ -186,7 +193,7 @@ def about(**values: Any) -> About:
     """What a daemon knows of itself."""
     given: dict[str, Any] = {
         "version": "0.1.0", "directory": "/state", "log": "/state/daemon.log", "config": "", "mode": "staying",
-        "started_at": datetime(2026, 3, 1, 12, tzinfo=UTC), "root": "/", "uid": 1000, "clients": lambda: 2, "work": list,
+        "started_at": datetime(2026, 3, 1, 12, tzinfo=UTC), "root": "/", "uid": 1000, "clients": lambda: 2, "work": list, "watching": lambda: "at once",
         "areas": {"apt": ("Software",), "host": ("Host",), "python": ("Software",), "resources": ("SystemMetrics", "DiskMetrics")},
     }  # fmt: skip
     return About(**(given | values))

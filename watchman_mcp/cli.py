@@ -1,4 +1,4 @@
-"""The command line. Without arguments it is what a client launches, so nothing is imported before it is needed."""
+"""The command line; without arguments what a client launches, so nothing is imported before its time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 
 USAGE = """Watchman knows this machine and answers AI clients over MCP.
 
-Started without arguments it speaks JSON-RPC on stdin and stdout, which is a client's business and shows nothing on a
-terminal. Add it to a client:
+Started without arguments it speaks JSON-RPC on stdin and stdout, which is a client's business.
+Add it to a client:
 
   watchman-mcp setup claude-desktop     (or: claude-code, vscode, cursor, gemini, codex)
 

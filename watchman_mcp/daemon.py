@@ -101,7 +101,7 @@ def stdio(config: str, *, memory: bool = False) -> int:
 
 
 def run(start: Start) -> int:
-    """Everything, until SIGTERM, EOF or nobody needs it any more. A stuck worker thread does not hold the exit."""
+    """Everything, until SIGTERM, EOF or nobody needs it. A stuck worker thread does not hold the exit."""
     os.chdir("/")
     os.umask(0o077)
     try:
@@ -120,7 +120,7 @@ def run(start: Start) -> int:
 
 
 def _key(directory: Path | None) -> bytes:
-    """The key of the fingerprints that stand for secrets: made once, kept beside the database, never in it."""
+    """The key of the fingerprints that stand for secrets: made once, beside the database, never in it."""
     if directory is None:
         return secrets.token_bytes(32)
     path = directory / "key"
@@ -182,7 +182,7 @@ class Daemon:
 
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[Server]:
-        """The server and the collectors behind it. The protocol's modules take most of a start: they load meanwhile."""
+        """The server and the collectors behind it, which look while the protocol's modules load."""
         changed: list[Callable[[frozenset[str]], Awaitable[None]]] = []
 
         async def publish(labels: frozenset[str]) -> None:
@@ -275,8 +275,7 @@ class Daemon:
                     with suppress(OSError):
                         self.start.listener.shutdown(socket.SHUT_RD)
                 with anyio.move_on_after(DRAIN):
-                    while server.in_flight:
-                        await anyio.sleep(0.02)
+                    await server.idle()
                 scope.cancel()
 
 
@@ -290,7 +289,7 @@ def _same_user(stream: Any) -> bool:
     """Whether the peer is our user or root; the socket's mode says so too, this says it again."""
     from anyio.abc import SocketAttribute
 
-    peer = stream.extra(SocketAttribute.raw_socket)
+    peer = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     uid = int.from_bytes(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)

@@ -73,7 +73,7 @@ def compare(store: Store, sight: Sight) -> Batch:
 
 
 def _scopes(store: Store, sight: Sight) -> list[str]:
-    """Scopes seen now, and those the store knows that are not there any more; unobserved ones are left alone."""
+    """Scopes seen now, and those the store knows that are gone; unobserved ones are left alone."""
     known: set[str] = set()
     for label in sight.labels:
         if LABELS[label].series is None:
@@ -145,14 +145,14 @@ def _tell(store: Store, sight: Sight, changes: list[_Change], batch: Batch) -> N
     waiting = _waiting(store, sight)
     for late in waiting.values():
         batch.settled.append(late.id)
-        if not _explained(store, sight, late.id, late.after, late.seq):
+        if not _explained(store, sight, late.id, late.after, late.at, late.seq):
             batch.events.append(_observed(late, late.earliest, late.at, late.scope))
     earliest: dict[str, tuple[datetime | None, int]] = {}
     for change in changes:
         if change.scope not in earliest:
             earliest[change.scope] = _last_look(store, sight, change.scope)
         since, seq = earliest[change.scope]
-        if _explained(store, sight, change.id, change.after, seq):
+        if _explained(store, sight, change.id, change.after, since, seq):
             continue
         if sight.logged and since is not None:
             batch.pending.append(
@@ -163,7 +163,7 @@ def _tell(store: Store, sight: Sight, changes: list[_Change], batch: Batch) -> N
 
 
 def _waiting(store: Store, sight: Sight) -> dict[str, PendingRow]:
-    """Changes of looks before that no record explained; moments inside them are text, as in every stored row."""
+    """Changes of looks before that no record has explained."""
     if not sight.logged:
         return {}
     found = {}
@@ -178,20 +178,28 @@ def _waiting(store: Store, sight: Sight) -> dict[str, PendingRow]:
     return found
 
 
-def _explained(store: Store, sight: Sight, node: str, after: dict[str, Any] | None, seq: int) -> bool:
-    """Whether a record of this look, or one written since `seq`, leads to this state."""
+def _explained(
+    store: Store, sight: Sight, node: str, after: dict[str, Any] | None, since: datetime | None, seq: int
+) -> bool:
+    """Whether a record that is new in this look, or came since the last one, leads to this state.
+
+    The end of a log is read again at each look, so a record may be told anew; what came before `since` or up to
+    `seq` had its own change.
+    """
     label = LABELS[node.split("/", 1)[0]]
-    if (told := sight.told.get(node)) is not None:
+    told = sight.told.get(node)
+    if told is not None and not store.read("SELECT 1 FROM Event WHERE id = ?", (told.id,)):
         return label.explained_by(told.values, after)
     rows = store.read(
-        "SELECT * FROM Event WHERE acted_on = ? AND seq > ? AND source <> 'observed' ORDER BY seq DESC LIMIT 1",
-        (node, seq),
+        "SELECT * FROM Event WHERE acted_on = ? AND seq > ? AND first_seen >= ? AND source <> 'observed' "
+        "ORDER BY seq DESC LIMIT 1",
+        (node, seq, to_text(since) if since else ""),
     )
     return bool(rows) and label.explained_by(table("Event").decode(rows[0]), after)
 
 
 def _last_look(store: Store, sight: Sight, scope: str) -> tuple[datetime | None, int]:
-    """When a scope was last looked at and the sequence number then; for a new scope, its collector's last look."""
+    """When a scope was last looked at, and the sequence number then; for a new one its collector's last look."""
     rows = store.read("SELECT at, seq FROM _look WHERE scope = ? ORDER BY number DESC LIMIT 1", (scope,))
     if not rows:
         rows = store.read(
@@ -235,7 +243,7 @@ def _text(value: Any) -> str:
 
 
 def _rebaselined(sight: Sight) -> EventRow:
-    """Said once when a collector begins to see more, or less, than it did: differences then are no changes."""
+    """Said once when a collector begins to see more, or less, than it did."""
     key = event_key("rebaselined", sight.collector, to_text(sight.at))
     values: dict[str, Any] = dict.fromkeys(LABELS["Event"].model_fields)
     values.update(key=key, ts=sight.at, type="rebaselined", source="observed", subject=sight.collector)
@@ -245,7 +253,7 @@ def _rebaselined(sight: Sight) -> EventRow:
 def past(
     store: Store, label: str, at: datetime, scope: str
 ) -> tuple[dict[str, dict[str, Any]], set[str]] | None:
-    """Nodes of one label, and all edges, of a scope as the last look not after `at` saw them; None where that is not known.
+    """Nodes of one label, and all edges, of a scope as the last look not after `at` saw them; None: not known.
 
     Found by undoing the journal by sequence, never by clock.
     """
@@ -270,7 +278,7 @@ def past(
 
 
 def look_at(store: Store, scope: str, at: datetime) -> tuple[datetime, int, datetime | None] | None:
-    """The last look at a scope not after `at`: its time, its sequence number, and the time of the next one."""
+    """The last look at a scope not after `at`: its time, its sequence number, the time of the next one."""
     rows = store.read(
         "SELECT number, at, seq FROM _look WHERE scope = ? AND at <= ? ORDER BY number DESC LIMIT 1",
         (scope, to_text(at)),

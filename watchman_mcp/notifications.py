@@ -1,8 +1,8 @@
 """One publish() that reaches every session of both protocol eras.
 
-Sessions of 2026-07-28 listen on a stream of their own, which the SDK serves. Sessions that shook hands subscribe by
-resource and hear of changed lists without asking; the SDK does not serve those, so this module keeps one queue for each,
-in which equal notifications are one, so that a client that stopped reading delays nobody.
+Sessions of 2026-07-28 listen on a stream of their own, which the SDK serves. Sessions that shook hands subscribe
+by resource and hear of changed lists without asking; the SDK does not serve those, so this module keeps one queue
+for each, in which equal notifications are one: a client that stopped reading delays nobody.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp import MCPError
 from mcp.server import MCPServer, NotificationOptions
 from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import (
@@ -24,7 +25,7 @@ from mcp.server.subscriptions import (
     ServerEvent,
     ToolsListChanged,
 )
-from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+from mcp.types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 SEND = {
     ToolsListChanged: "send_tool_list_changed",
@@ -43,6 +44,7 @@ class _Session:
         self.uris: set[str] = set()
         self.owed: dict[str, ServerEvent] = {}
         self.ready = anyio.Event()
+        self.life = anyio.CancelScope()
 
     def owe(self, event: ServerEvent) -> None:
         if isinstance(event, ResourceUpdated) and event.uri not in self.uris:
@@ -106,7 +108,12 @@ class Notifications(InMemorySubscriptionBus):
         self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams
     ) -> EmptyResult:
         session = self._of(ctx)
-        if session is not None and len(session.uris) < MAX_SUBSCRIPTIONS:
+        if session is not None:
+            if len(session.uris) >= MAX_SUBSCRIPTIONS:
+                raise MCPError(
+                    INVALID_PARAMS,
+                    f"a session holds {MAX_SUBSCRIPTIONS} subscriptions; end one of them first",
+                )
             session.uris.add(str(params.uri))
         return EmptyResult()
 
@@ -122,7 +129,7 @@ class Notifications(InMemorySubscriptionBus):
         if ctx.method == "notifications/initialized" and self._of(ctx) is None:
             connection, session = ctx.session._connection, _Session(ctx.session)
             self._sessions[id(connection)] = session
-            connection.exit_stack.callback(self._sessions.pop, id(connection), None)
+            connection.exit_stack.callback(self._forget, id(connection))
             self._tasks.start_soon(self._serve, session)
         if ctx.method != "subscriptions/listen":
             return await call_next(ctx)
@@ -134,8 +141,14 @@ class Notifications(InMemorySubscriptionBus):
         finally:
             self._listened -= Counter(uris)
 
+    def _forget(self, connection: int) -> None:
+        """The client left: its queue ends with it."""
+        if session := self._sessions.pop(connection, None):
+            session.life.cancel()
+
     async def _serve(self, session: _Session) -> None:
-        try:
-            await session.deliver()
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass  # the client left
+        with session.life:
+            try:
+                await session.deliver()
+            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                pass  # the client is leaving

@@ -34,7 +34,7 @@ async def keep(store: Store, settings: Settings) -> None:
 
 
 def apply(store: Store, settings: Settings, now: datetime) -> None:
-    """Drop what is older than the settings say, roll old samples up, keep the file under its cap, and check it."""
+    """Drop what is older than the settings say, roll samples up, keep the file under its cap, check it."""
     kept = settings.retention
     for one in nodes():
         if one.name == "Event":
@@ -61,7 +61,9 @@ def _check(store: Store, now: datetime) -> None:
             f"The database is damaged: {problem}. Stop Watchman; the next start sets the file aside."
         )
         log.error("%s", store.notes[-1])
-    store.change(lambda db: db.execute("INSERT OR REPLACE INTO _meta VALUES ('checked_at', ?)", (to_text(now),)))
+    store.change(
+        lambda db: db.execute("INSERT OR REPLACE INTO _meta VALUES ('checked_at', ?)", (to_text(now),))
+    )
 
 
 def _drop_events(store: Store, before: datetime) -> None:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import anyio
+from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.prompts import Prompt
-from mcp.types import CallToolResult, Completion, TextContent, ToolAnnotations
+from mcp.types import INVALID_PARAMS, CallToolResult, Completion, TextContent, ToolAnnotations
 
 from . import resources
-from .errors import WatchmanError
+from .errors import InvalidRequest, WatchmanError
 from .notifications import Notifications
 from .resources import prompts
 from .runner import Runner
@@ -28,7 +29,7 @@ from .store.sqlite import Store
 from .tools import INJECTED, About, Tool
 from .tools import load as load_tools
 from .tools.answers import compact
-from .tools.arguments import parameters, understand
+from .tools.arguments import literal, parameters, understand
 
 log = logging.getLogger(__name__)
 INSTRUCTIONS = """Watchman knows the machine {host} ({os}): what is installed, what changed and when, its load and disks. It remembers.
@@ -51,6 +52,7 @@ class Server:
         self.store, self.runner, self.about, self.notifications = store, runner, about, notifications
         self.tools = {tool.name: tool for tool in load_tools()}
         self.in_flight = 0
+        self._answered = anyio.Event()
         self.mcp = MCPServer(
             "watchman",
             title="Watchman",
@@ -123,6 +125,12 @@ class Server:
         with anyio.move_on_after(20):
             await self.runner.scan(names)
 
+    async def idle(self) -> None:
+        """Wait until no request is in flight."""
+        while self.in_flight:
+            self._answered = anyio.Event()
+            await self._answered.wait()
+
     async def _understand(self, ctx: ServerRequestContext[Any, Any], call_next: Any) -> Any:
         """Put a model's arguments into the tool's words before the SDK checks them; count what is in flight."""
         self.in_flight += ctx.request_id is not None and ctx.method != "subscriptions/listen"
@@ -132,14 +140,19 @@ class Server:
                     ctx = dataclasses.replace(ctx, params=self._understood(ctx.params or {}))
                 except WatchmanError as error:
                     return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+            if ctx.method in ("resources/read", "resources/subscribe"):
+                _known((ctx.params or {}).get("uri"))
             return await call_next(ctx)
         finally:
             self.in_flight -= ctx.request_id is not None and ctx.method != "subscriptions/listen"
+            self._answered.set()
 
     def _understood(self, params: Any) -> dict[str, Any]:
-        tool, given = self.tools.get(str(params.get("name"))), params.get("arguments")
-        if tool is None or not isinstance(given, dict | None):
+        name, given = params.get("name"), params.get("arguments")
+        if not isinstance(name, str) or not isinstance(given, dict | None):
             return dict(params)
+        if (tool := self.tools.get(name)) is None:
+            raise InvalidRequest(f"there is no tool {name[:40]!a}; the tools are: {', '.join(self.tools)}")
         return {**params, "arguments": understand(tool.function, given or {})}
 
     # Resources
@@ -173,11 +186,12 @@ class Server:
     async def _read(self, resource: resources.Resource, values: dict[str, str]) -> str:
         tool = self.tools[resource.tool]
         try:
-            arguments = understand(tool.function, {**resource.arguments, **values})
+            arguments = {**resource.arguments, **literal(tool.function, values)}
             content = await self.answer(tool, arguments)
+        except InvalidRequest as error:
+            raise ResourceNotFoundError(str(error)) from error
         except WatchmanError as error:
-            kind = ResourceNotFoundError if resource.variable else ResourceError
-            raise kind(str(error)) from error
+            raise ResourceError(str(error)) from error
         return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
     async def changed(self, labels: frozenset[str]) -> None:
@@ -190,8 +204,7 @@ class Server:
         await self.notifications.updated(sorted(touched))
 
     def _rests_on(self, resource: resources.Resource, labels: frozenset[str]) -> bool:
-        needs = {label.__name__ for label in self.tools[resource.tool].needs} or {"CollectorRun"}
-        return bool(needs & labels)
+        return any(label.__name__ in labels for label in self.tools[resource.tool].needs)
 
     # Completion
 
@@ -228,14 +241,22 @@ def _bound(tool: Tool, call: Callable[..., Any]) -> Callable[..., Any]:
     return bound
 
 
+def _known(uri: Any) -> None:
+    """Refuse an address that is no resource, where the SDK would only say so."""
+    if isinstance(uri, str) and resources.find(uri) is None:
+        valid = ", ".join(resource.address for resource in resources.TABLE)
+        raise MCPError(INVALID_PARAMS, f"there is no resource {uri[:80]!a}; addresses: {valid}", {"uri": uri})
+
+
 def stripped(schema: dict[str, Any], *, keep_defaults: bool) -> dict[str, Any]:
     """A schema without what costs a conversation and tells nothing: titles, null unions, references, empty defaults.
 
-    Output schemas keep types only.
+    Output schemas keep types only. Null unions stay in lists: an answer leaves out a field that is null, but a list
+    keeps its gaps.
     """
     definitions = schema.get("$defs", {})
 
-    def walk(node: Any) -> Any:
+    def walk(node: Any, null: bool = False) -> Any:
         if isinstance(node, list):
             return [walk(part) for part in node]
         if not isinstance(node, dict):
@@ -243,7 +264,7 @@ def stripped(schema: dict[str, Any], *, keep_defaults: bool) -> dict[str, Any]:
         if "$ref" in node:
             return walk(definitions[node["$ref"].rsplit("/", 1)[1]])
         if "anyOf" in node:
-            kept = [part for part in node["anyOf"] if part != {"type": "null"}]
+            kept = [part for part in node["anyOf"] if null or part != {"type": "null"}]
             rest = {k: v for k, v in node.items() if k != "anyOf"}
             return walk({**rest, **kept[0]}) if len(kept) == 1 else {**walk(rest), "anyOf": walk(kept)}
         out = {}
@@ -261,7 +282,7 @@ def stripped(schema: dict[str, Any], *, keep_defaults: bool) -> dict[str, Any]:
             ):
                 continue
             else:
-                out[key] = walk(value)
+                out[key] = walk(value, null=key == "items")
         return out
 
     return typing.cast("dict[str, Any]", walk(schema))

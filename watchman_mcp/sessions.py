@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -24,7 +25,7 @@ PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 
 
 class Stdio(ByteStream):
-    """This process's own stdin and stdout as one stream; whatever else writes to descriptor 1 then reaches stderr."""
+    """This process's stdin and stdout as one stream; what else writes to descriptor 1 then reaches stderr."""
 
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)
@@ -107,10 +108,8 @@ async def _read(stream: ByteStream, send: Any) -> None:
                     return
         except GONE:
             if buffer.strip():
-                try:
+                with suppress(*GONE):
                     await _pass_on(stream, send, buffer)
-                except GONE:
-                    pass
 
 
 async def _pass_on(stream: ByteStream, send: Any, line: bytes) -> None:

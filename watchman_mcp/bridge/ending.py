@@ -18,7 +18,7 @@ PATIENCE = 20.0
 
 
 def owner(directory: str) -> dict[str, Any] | None:
-    """What the running daemon says of itself in its lock file: pid, version, mode, config; None when none runs."""
+    """What the running daemon says of itself: pid, version, mode, config; None when none runs."""
     try:
         lock = os.open(Path(directory) / "lock", os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -31,8 +31,8 @@ class Unobserved:
 class Look:
     """One look of one collector: what it may read, and what the runner learns beside the graph.
 
-    `marks` holds JSON values that the collector left at its last successful look (positions in logs); it is kept when
-    the look succeeds, with the rows, or not at all.
+    `marks` holds JSON values that the collector left at its last successful look, such as positions in logs; it is
+    kept when the look succeeds, with the rows, or not at all.
     """
 
     machine: Machine
@@ -45,7 +45,7 @@ class Look:
 
     @contextmanager
     def part(self, scope: str) -> Iterator[None]:
-        """Everything yielded inside belongs to this scope, `COLLECTOR:PLACE`; if it cannot be read, only this scope is lost."""
+        """What is yielded inside belongs to this scope, `COLLECTOR:PLACE`; unreadable, only it is lost."""
         whole, self.scope = self.scope, scope
         try:
             yield
@@ -67,8 +67,8 @@ class Look:
 class Collector:
     """One collector: `collect` yields the complete present state of what it `emits`, and new records.
 
-    It may raise Absent (the thing is not on this machine: nothing to see, nothing swept), Denied or Broken; it does not
-    catch, write, log, sleep or read a clock. `watch` are paths whose change means "look again now".
+    It may raise Absent (the thing is not on this machine: nothing to see, nothing swept), Denied or Broken; it
+    does not catch, write, log, sleep or read a clock. `watch` are paths whose change means "look again now".
     """
 
     collect: Callable[[Look], Iterator[Seen]]
@@ -77,7 +77,7 @@ class Collector:
     watch: tuple[str, ...] = ()
     version: int = 1
     logged: bool = False
-    """Whether the machine's own log tells the changes: one that it does not tell waits a look before it is an event."""
+    """Whether the machine's own log tells the changes; one it does not tell waits a look to be an event."""
     name: str = ""
 
     @property

@@ -125,8 +125,8 @@ def _steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterator
     origins: dict[Transaction | None, _Origin] = {}
     for step in steps:
         second = step.second
-        change = Change(step.action, step.name, step.arch, step.before, step.after)
-        content = _content(change)
+        change = Change(step.action, step.name, step.arch, step.replaced, step.after)
+        content = _content(change if step.before == step.replaced else change._replace(before=step.before))
         nth = second.equal.get(content, 0)
         second.equal[content] = nth + 1
         cause = history.cause(change, second.at, nth)

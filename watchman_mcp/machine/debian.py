@@ -134,8 +134,8 @@ def compare_versions(one: str, other: str) -> int:
 def _sorting(version: str) -> tuple[object, ...]:
     epoch, colon, rest = version.partition(":")
     if not colon:
-        epoch, rest = "", version
-    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
+        epoch, rest = "0", version
+    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
     return _pieces(epoch), _pieces(upstream), _pieces(revision)
 
 
@@ -203,19 +203,18 @@ class Transactions:
     def cause(self, change: Change, at: datetime, nth: int) -> Transaction | None:
         """The one that lists this change and lasted then; `nth` such changes came before in that second."""
         fitting = [
-            (listed, transaction)
+            transaction
             for listed, transaction in self._listed.get((change.name, change.after), ())
             if transaction.earliest <= at
             and (transaction.latest is None or at <= transaction.latest)
+            and (listed.before == change.before or change.after is None)
             # apt counts what is built for all architectures among the machine's own.
             and (listed.arch == change.arch or change.arch in ("all", "") or not listed.arch)
         ]
-        if len(fitting) > 1:
-            fitting = [fit for fit in fitting if fit[0].before == change.before] or fitting
-        if len(fitting) > 1:
-            begun = [fit for fit in fitting if fit[1].at == at]
-            fitting = [begun[min(nth, len(begun) - 1)]] if begun else fitting[-1:]
-        return fitting[0][1] if fitting else None
+        if len(fitting) < 2:
+            return fitting[0] if fitting else None
+        begun = [transaction for transaction in fitting if transaction.at == at]
+        return begun[min(nth, len(begun) - 1)] if begun else fitting[-1]
 
     def over(self, since: str) -> Iterator[Transaction]:
         """The first ones, as long as they were over before this moment, or at all if it is empty."""

@@ -75,6 +75,8 @@ class Step:
     arch: str
     before: str | None
     after: str | None
+    replaced: str | None
+    """The version before it that the line names, whose own step may not have come to its end."""
     second: Second
     number: int
     run: str
@@ -97,7 +99,7 @@ class DpkgLog:
         """The earliest moment of any line, as `written`; empty without one."""
         self._clock = Clock(zone, fold)
         self._run = run
-        self._stamp = ""
+        self._stamp: str | None = None
         self._second: Second | None = None
         self._number = 0
         self._open: dict[str, Step] = {}
@@ -180,7 +182,7 @@ class DpkgLog:
     def _begin(self, action: str, who: str, before: str | None, after: str | None) -> Step:
         assert self._second is not None
         name, _, arch = who.partition(":")
-        step = Step(action, who, name, arch, before, after, self._second, self._number, self._run)
+        step = Step(action, who, name, arch, before, after, before, self._second, self._number, self._run)
         self._open[who] = step
         return step
 

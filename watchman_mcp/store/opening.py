@@ -110,7 +110,8 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise StoreError(
-            f"{path} was written by a newer Watchman (format {version}, this one reads {VERSION}); run that version"
+            f"{path} was written by a newer Watchman (format {version}, this one reads {VERSION}); "
+            "run that version"
         )
     if version in (0, VERSION):
         return

@@ -336,7 +336,7 @@ class Store:
 def _delete(db: sqlite3.Connection, name: str, condition: str, value: Any) -> int:
     """Delete one chunk of rows, and the edges of nodes among them."""
     rows = db.execute(f'SELECT rowid, * FROM "{name}" WHERE {condition} LIMIT {CHUNK}', (value,)).fetchall()
-    if rows and "id" in rows[0].keys() and name != "Event":
+    if rows and not name.startswith("_") and name != "Event":
         ids = [(row["id"],) for row in rows]
         db.executemany("DELETE FROM _edges WHERE start = ?", ids)
         db.executemany("DELETE FROM _edges WHERE end = ?", ids)

@@ -133,13 +133,8 @@ class Frame:
         found = []
         for run in self.runs:
             if run["status"] in ("failed", "stuck", "unavailable"):
-                found.append(
-                    Unseen(
-                        what=run["collector"],
-                        why=run["error"] or run["status"],
-                        fix=fix_for(run["error"] or ""),
-                    )
-                )
+                why = run["error"] or run["status"]
+                found.append(Unseen(what=run["collector"], why=_shortened(why, WHY), fix=fix_for(why)))
             for entry in json.loads(run["unobserved"] or "[]"):
                 what, _, why = entry.partition(": ")
                 found.append(Unseen(what=_shortened(what, WHY), why=_shortened(why, WHY), fix=fix_for(why)))
@@ -231,7 +226,10 @@ def compact(model: BaseModel) -> dict[str, Any]:
     for length in (1000, 300, 100, 40):
         if size(content) <= MAX_BYTES:
             break
-        content = {name: part if name == "next_cursor" else _shortened(part, length) for name, part in content.items()}
+        content = {
+            name: part if name == "next_cursor" else _shortened(part, length)
+            for name, part in content.items()
+        }
     return content
 
 
@@ -241,7 +239,9 @@ def _shortened(value: Any, length: int) -> Any:
         return value if len(value) <= length else f"{value[: length - 1]}…"
     if isinstance(value, list):
         return [_shortened(part, length) for part in value]
-    return {name: _shortened(part, length) for name, part in value.items()} if isinstance(value, dict) else value
+    return (
+        {name: _shortened(part, length) for name, part in value.items()} if isinstance(value, dict) else value
+    )
 
 
 def size(value: Any) -> int:

@@ -27,7 +27,10 @@ SYNONYMS: dict[str, str] = {
 }  # fmt: skip
 """What models call an argument, where the tool has none of that name."""
 
-SPANS = {"hours": "h", "days": "d", "minutes": "m", "weeks": "w"}
+SPANS = {"minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
+EVERYTHING = ("all", "*", "everything", "both")
+LONG, LONGEST = 1_000, {"query": 20_000}
+"""Characters that a text may have; a pattern of many more would keep the store busy."""
 NOTHING = ("null", "none", "undefined", "nil")
 TRUTH = {
     "true": True,
@@ -60,12 +63,26 @@ def understand(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[s
     for name, value in given.items():
         own, value = _own_name(function.__name__, known, name, value)
         if own in understood:
-            raise InvalidRequest(f"'{own}' is given twice, once as '{name[:40]}'")
+            raise InvalidRequest(f"'{own}' is given twice, once as '{_shown(name)}'")
         kind, default = known[own]
         value = _value(own, kind, default, value)
-        if value is not default:
+        if value != default:
             understood[own] = value
     return understood
+
+
+def literal(function: Callable[..., Any], given: Mapping[str, str]) -> dict[str, str]:
+    """The arguments that a resource's address carries: nothing in them means nothing, not even `null`.
+
+    Raises: InvalidRequest in one line that lists what is valid.
+    """
+    known = parameters(function)
+    return {
+        name: _enum(name, get_args(known[name][0]), value)
+        if get_origin(known[name][0]) is Literal
+        else _text(name, value)
+        for name, value in given.items()
+    }
 
 
 def _own_name(tool: str, known: Mapping[str, Any], name: str, value: Any) -> tuple[str, Any]:
@@ -73,59 +90,90 @@ def _own_name(tool: str, known: Mapping[str, Any], name: str, value: Any) -> tup
     word = name.strip().lower().replace("-", "_")
     if word in known:
         return word, value
-    if word in SPANS and "since" in known and isinstance(value, int | float | str):
-        return "since", f"{value}{SPANS[word]}"
+    if word in SPANS and "since" in known:
+        return "since", _span(word, value)
     if (own := SYNONYMS.get(word)) and own in known:
         return own, value
     valid = ", ".join(known) or "none"
-    raise InvalidRequest(f"unknown argument '{name[:40]}'; {tool} takes: {valid}")
+    raise InvalidRequest(f"unknown argument '{_shown(name)}'; {tool} takes: {valid}")
+
+
+def _shown(value: Any) -> str:
+    """A value as one line of an error may quote it."""
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:40])
+
+
+def _span(word: str, value: Any) -> Any:
+    """`hours=24` as a time; what is no number is left for the time's own reader to refuse."""
+    try:
+        return f"{round(float(value) * SPANS[word])}s"
+    except (TypeError, ValueError, OverflowError):
+        return value
 
 
 def _value(name: str, kind: Any, default: Any, value: Any) -> Any:
     """One value as the argument's type wants it."""
-    if value is None or (isinstance(value, str) and value.strip().lower() in NOTHING):
-        return default
-    if isinstance(value, str) and value.strip().startswith(("[", '"')) and kind is not str:
-        value = _inner(value)
-    if isinstance(value, list):
-        if len(value) != 1:
-            raise InvalidRequest(f"'{name}' takes one value, not {len(value)}; call once for each")
+    if isinstance(value, str):
+        value = value.strip()
+        if value.lower() in NOTHING or (not value and kind is not str):
+            return default
+        if value.startswith(('["', '"') if kind is str else ("[", '"')):
+            value = _inner(value)
+    if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if value is None:
+        return default
+    if isinstance(value, list):
+        raise InvalidRequest(f"'{name}' takes one value, not {len(value)}; call once for each")
     if isinstance(value, dict):
         raise InvalidRequest(f"'{name}' takes a plain value, not an object")
+    return _plain(name, kind, value)
+
+
+def _plain(name: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is Literal:
         return _enum(name, get_args(kind), value)
     if kind is bool:
         return _truth(name, value)
     if kind is int:
         return _whole(name, value)
-    text = value if isinstance(value, str) else json.dumps(value)
-    if len(text) > 20_000:
-        raise InvalidRequest(f"'{name}' is {len(text)} characters long; 20000 are the most")
+    return _text(name, value if isinstance(value, str) else json.dumps(value))
+
+
+def _text(name: str, text: str) -> str:
+    most = LONGEST.get(name, LONG)
+    if len(text) > most:
+        raise InvalidRequest(f"'{name}' is {len(text)} characters long; {most} are the most")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"'{name}' holds half a character (a lone surrogate); send whole ones") from None
     return text
 
 
 def _inner(text: str) -> Any:
+    """The value of a text that is JSON itself, the text where it is none."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _enum(name: str, words: tuple[str, ...], value: Any) -> str:
     word = str(value).strip().lower().replace("-", "_").replace(" ", "_")
+    word = "any" if word in EVERYTHING and "any" in words else word
     matches = [w for w in words if w.lower() == word] or [
         w for w in words if word and w.rstrip("s") == word.rstrip("s")
     ]
     if not matches:
-        raise InvalidRequest(f"'{name}' cannot be '{str(value)[:40]}'; use one of: {', '.join(words)}")
+        raise InvalidRequest(f"'{name}' cannot be '{_shown(value)}'; use one of: {', '.join(words)}")
     return matches[0]
 
 
 def _truth(name: str, value: Any) -> bool:
     word = str(value).strip().lower()
     if word not in TRUTH:
-        raise InvalidRequest(f"'{name}' is true or false, not '{str(value)[:40]}'")
+        raise InvalidRequest(f"'{name}' is true or false, not '{_shown(value)}'")
     return TRUTH[word]
 
 
@@ -134,4 +182,4 @@ def _whole(name: str, value: Any) -> int:
         number = float(value)
         return max(-(2**53), min(int(number), 2**53))
     except (TypeError, ValueError, OverflowError):
-        raise InvalidRequest(f"'{name}' is a whole number, not '{str(value)[:40]}'") from None
+        raise InvalidRequest(f"'{name}' is a whole number, not '{_shown(value)}'") from None

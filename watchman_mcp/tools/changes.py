@@ -158,7 +158,7 @@ def _events(
         sql = (
             "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM "
             f"(SELECT * FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) "
-            "GROUP BY coalesce(transaction_id, source || substr(ts, 1, 16) || coalesce(location, '')), type "
+            "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16) || coalesce(location, '')), type "
             "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset"
         )
     rows = store.read(sql, parameters)
@@ -245,7 +245,7 @@ def _causes(
     sql = (
         "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects, "
         f"max(acted_on IN ({related})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
-        "GROUP BY coalesce(transaction_id, source || substr(ts, 1, 16)), type, acted_on IN "
+        "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16)), type, acted_on IN "
         f"({related}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
     )
     items = []

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from watchman_mcp.errors import InvalidRequest
+from watchman_mcp.schema.core import CollectorRun
 from watchman_mcp.store.sqlite import Store
 
 from . import About, Look, operates, reads
@@ -70,7 +71,7 @@ def areas_of(area: str, about: About) -> list[str]:
     raise InvalidRequest(f"area '{wanted[:40]}' is not known; areas: {', '.join(words)}")
 
 
-@reads(title="Doctor")
+@reads(title="Doctor", needs=(CollectorRun,))
 def doctor(
     store: Store,
     about: About,

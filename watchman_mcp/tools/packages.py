@@ -345,7 +345,7 @@ def _history(
             store, f"SELECT manager AS word, count(*) AS n FROM ({source}) GROUP BY 1", chosen, more
         )
         totals |= {word: n for word, n in by_manager.items() if word != "items"}
-    sql = f"SELECT * FROM ({source}) ORDER BY ts DESC, transaction_id, key LIMIT :limit OFFSET :offset"
+    sql = f"SELECT * FROM ({source}) ORDER BY ts DESC, transaction_id, key, seq DESC LIMIT :limit OFFSET :offset"
     rows = store.read(sql, {**chosen.parameters, **more, "limit": limit, "offset": position[1]})
     transactions, shown = _group(frame, rows)
     total, end = totals["items"], position[1] + shown
@@ -360,7 +360,9 @@ def _history(
         matched=chosen.matched,
         source="package logs and databases",
         window=Window(
-            since=frame.show(asked.since), until=frame.show(asked.until), covered=_covered(store, frame, asked.since)
+            since=frame.show(asked.since),
+            until=frame.show(asked.until),
+            covered=_covered(store, frame, asked.since),
         ),
         totals=totals,
         note=note,
@@ -377,14 +379,14 @@ def _history_sql(chosen: Filter, types: tuple[str, ...]) -> str:
     on_event = chosen.where.replace("key ", "subject ")
     events = (
         "SELECT ts, type, subject AS key, version, previous, manager, location, command, by, transaction_id, source, error, "
-        "ts_earliest, fields, before, after "
+        "ts_earliest, fields, before, after, seq "
         f"FROM Event WHERE type IN ({kinds}) AND ts >= :since AND ts <= :until AND seq <= :seq AND {on_event}"
     )
     if "package_install" not in types:
         return events
     return events + (
         " UNION ALL SELECT installed_at, 'package_install', key, version, NULL, manager, location, NULL, NULL, "
-        "'files:' || manager || ':' || coalesce(location, '') || ':' || substr(installed_at, 1, 16), 'files', NULL, NULL, NULL, NULL, NULL "
+        "'files:' || manager || ':' || coalesce(location, '') || ':' || substr(installed_at, 1, 16), 'files', NULL, NULL, NULL, NULL, NULL, seq "
         "FROM Software WHERE gone_at IS NULL AND installed_at IS NOT NULL "
         f"AND installed_at >= :since AND installed_at <= :until AND {chosen.where} AND NOT EXISTS "
         f"(SELECT 1 FROM Event e WHERE e.acted_on = Software.id AND e.type IN ({came}))"
@@ -393,10 +395,12 @@ def _history_sql(chosen: Filter, types: tuple[str, ...]) -> str:
 
 def _group(frame: Frame, rows: list[Any]) -> tuple[list[Transaction], int]:
     """Rows, newest first, as transactions; and how many rows fitted into the answer."""
-    groups: dict[str, Transaction] = {}
+    groups: dict[tuple[str | None, ...], Transaction] = {}
     budget, used, shown = 12_500, 0, 0
     for row in rows:
-        key = row["transaction_id"] or f"{row['source']}:{row['manager']}:{row['ts'][:16]}:{row['location']}"
+        # Two runs of apt may begin in one second, and then share what their transaction is called by.
+        shared = (row["source"], row["manager"], row["ts"][:16], row["location"])
+        key = (row["transaction_id"], row["command"]) if row["transaction_id"] else shared
         change = _change(row)
         used += len(change.model_dump_json(exclude_none=True)) + 1
         if key not in groups:

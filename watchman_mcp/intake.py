@@ -1,0 +1,186 @@
+"""Takes in one look: what a collector yields, cleaned, and handed to history and store."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from watchman_mcp import history
+from watchman_mcp.cleaning import RULES_VERSION, Cleaner
+from watchman_mcp.collectors import Collector, Look
+from watchman_mcp.errors import Broken
+from watchman_mcp.schema import Edge, Label
+from watchman_mcp.schema.core import Record
+from watchman_mcp.store.batch import Batch, EdgeRow, EventRow, NodeRow, Written
+from watchman_mcp.store.sqlite import Store
+from watchman_mcp.store.tables import table
+
+CHUNK = 5000
+"""Records and samples that are written at once, before their look is over."""
+
+
+@dataclass
+class Outcome:
+    """What became of one look."""
+
+    at: datetime
+    status: str = "ok"
+    error: str = ""
+    items: int = 0
+    seconds: float = 0.0
+    pending: bool = False
+    written: bool = False
+    returned: bool = False
+    touched: set[str] = field(default_factory=set)
+    unobserved: list[str] = field(default_factory=list)
+
+    def fail(self, status: str, error: str) -> None:
+        """It did not succeed."""
+        self.status, self.error = status, error
+
+    def wrote(self, written: Written) -> None:
+        """Something of it is in the store."""
+        self.touched |= written.labels
+        self.written = True
+
+
+class Intake:
+    """Takes what a collector yields.
+
+    Everything is cleaned at once; records and samples are written in chunks, states are kept for comparing.
+    """
+
+    def __init__(
+        self, store: Store, cleaner: Cleaner, collector: Collector, look: Look, outcome: Outcome
+    ) -> None:
+        self.store, self.cleaner, self.collector, self.look, self.outcome = (
+            store,
+            cleaner,
+            collector,
+            look,
+            outcome,
+        )
+        self.owned = collector.labels
+        self.edge_types = {e.name for e in collector.emits if not isinstance(e, type)}
+        self.has_state = any(label_of(name).series is None for name in self.owned)
+        self.snapshots: dict[str, history.Snapshot] = {}
+        self.told: dict[str, EventRow] = {}
+        self.ghosts: dict[str, NodeRow] = {}
+        self.events: list[EventRow] = []
+        self.samples: list[tuple[str, dict[str, Any]]] = []
+        self.refused: dict[str, int] = {}
+
+    def take(self, seen: Label | Edge | Record) -> None:
+        """One thing that the collector yields."""
+        self.outcome.items += 1
+        if isinstance(seen, Record):
+            self._take_record(seen)
+        elif isinstance(seen, Edge):
+            self._take_edge(seen)
+        elif type(seen).series is not None:
+            self._take_sample(seen)
+        else:
+            self._take_node(seen)
+        if len(self.events) + len(self.samples) >= CHUNK:
+            self._flush()
+
+    def _snapshot(self) -> history.Snapshot:
+        scope = self.look.scope
+        if scope not in self.snapshots:
+            self.snapshots[scope] = history.Snapshot(scope)
+        return self.snapshots[scope]
+
+    def _clean(self, label: str, path: str, values: dict[str, Any]) -> dict[str, Any] | None:
+        """The cleaned values; None for a row that cannot be kept, which is counted and costs only itself."""
+        try:
+            return self.cleaner.row(label, values)
+        except Broken as error:
+            reason = f"a {label} that cannot be kept: {error}"
+            self.refused[reason] = self.refused.get(reason, 0) + 1
+            return None
+
+    def _take_node(self, node: Label) -> None:
+        label = type(node).__name__
+        if label not in self.owned:
+            raise Broken(f"{self.collector.name} yields {label}, which it does not declare")
+        path, snapshot = node.path, self._snapshot()
+        values = self._clean(label, path, node.__dict__)
+        if values is None:
+            snapshot.spared.add(path)
+        else:
+            snapshot.nodes[path] = NodeRow(label, path, values, snapshot.scope)
+
+    def _take_edge(self, edge: Edge) -> None:
+        if edge.type.name not in self.edge_types:
+            raise Broken(f"{self.collector.name} yields {edge.type.name}, which it does not declare")
+        snapshot = self._snapshot()
+        row = EdgeRow(edge.type.name, edge.start, edge.end, snapshot.scope)
+        snapshot.edges[row.id] = row
+
+    def _take_sample(self, sample: Label) -> None:
+        label = type(sample).__name__
+        if (values := self._clean(label, "", sample.__dict__)) is not None:
+            self.samples.append((label, values))
+
+    def _take_record(self, record: Record) -> None:
+        values = self._clean("Event", "", record.event.__dict__)
+        if values is None:
+            return
+        acted_on = None
+        if (subject := record.subject) is not None:
+            acted_on = subject.path
+            if acted_on not in self.ghosts:
+                known = self._clean(type(subject).__name__, acted_on, subject.__dict__)
+                if known is not None:
+                    self.ghosts[acted_on] = NodeRow(
+                        type(subject).__name__, acted_on, known, self.look.scope, values["ts"]
+                    )
+        row = EventRow(f"Event/{values['key']}", values, self.look.scope, acted_on)
+        self.events.append(row)
+        if acted_on:
+            self.told[acted_on] = row
+
+    def _flush(self) -> None:
+        """Write records and samples before the look is over; no mark moves, since reading twice is harmless."""
+        batch = Batch(
+            at=self.outcome.at, ghosts=list(self.ghosts.values()), events=self.events, samples=self.samples
+        )
+        self.outcome.wrote(self.store.write(batch))
+        self.ghosts, self.events, self.samples = {}, [], []
+
+    def finish(self) -> None:
+        """The look is complete: compare, and write everything in one transaction."""
+        look, outcome = self.look, self.outcome
+        for scope in look.failed:
+            self.snapshots.pop(scope, None)
+        parts = look.seen or look.failed or any(scope != self.collector.name for scope in self.snapshots)
+        for scope in look.seen | (set() if parts or not self.has_state else {self.collector.name}):
+            self.snapshots.setdefault(scope, history.Snapshot(scope))
+        outcome.unobserved = [f"{u.what}: {u.why}" for u in look.unobserved]
+        outcome.unobserved += [f"{n} x {reason}" for reason, n in self.refused.items()]
+        sight = history.Sight(
+            self.collector.name, self.owned, self.collector.logged, outcome.at, self._basis(), self.snapshots,
+            [u.what for u in look.unobserved], self.told,
+        )  # fmt: skip
+        batch = history.compare(self.store, sight)
+        batch.marks, batch.unobserved = look.marks, sight.protected
+        batch.ghosts, batch.samples = list(self.ghosts.values()), self.samples
+        batch.events = self.events + batch.events
+        outcome.wrote(self.store.write(batch))
+        outcome.pending = bool(batch.pending)
+
+    def _basis(self) -> str:
+        """What decides how much this collector can see: a change of it is no change of the machine."""
+        with open("/proc/self/status") as status:
+            caps = next((line.split()[1] for line in status if line.startswith("CapEff")), "")
+        return json.dumps(
+            [self.collector.version, RULES_VERSION, os.geteuid(), caps, str(self.look.machine.root)]
+        )
+
+
+def label_of(name: str) -> type[Label]:
+    """The label of this name."""
+    return table(name).label
