@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .schema import LABELS
-from .schema.core import event_key
-from .store.batch import Batch, EdgeRow, EventRow, JournalRow, NodeRow, PendingRow
-from .store.sqlite import Store
-from .store.tables import Table, from_text, table, to_text
+from watchman_mcp.schema import LABELS
+from watchman_mcp.schema.core import event_key
+from watchman_mcp.store.batch import Batch, EdgeRow, EventRow, JournalRow, NodeRow, PendingRow
+from watchman_mcp.store.sqlite import Store
+from watchman_mcp.store.tables import Table, from_text, table, to_text
 
 
 @dataclass
@@ -199,7 +199,7 @@ def _explained(
 
 
 def _last_look(store: Store, sight: Sight, scope: str) -> tuple[datetime | None, int]:
-    """When a scope was last looked at, and the sequence number then; for a new one its collector's last look."""
+    """When a scope, or if it is new its collector, was last looked at, and the sequence number then."""
     rows = store.read("SELECT at, seq FROM _look WHERE scope = ? ORDER BY number DESC LIMIT 1", (scope,))
     if not rows:
         rows = store.read(
@@ -253,7 +253,7 @@ def _rebaselined(sight: Sight) -> EventRow:
 def past(
     store: Store, label: str, at: datetime, scope: str
 ) -> tuple[dict[str, dict[str, Any]], set[str]] | None:
-    """Nodes of one label, and all edges, of a scope as the last look not after `at` saw them; None: not known.
+    """Nodes of one label, and all edges, of a scope as the last look not after `at` saw them, if known.
 
     Found by undoing the journal by sequence, never by clock.
     """

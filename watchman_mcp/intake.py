@@ -144,7 +144,7 @@ class Intake:
             self.told[acted_on] = row
 
     def _flush(self) -> None:
-        """Write records and samples before the look is over; no mark moves, since reading twice is harmless."""
+        """Write records and samples before the look is over; no mark moves: reading twice is harmless."""
         batch = Batch(
             at=self.outcome.at, ghosts=list(self.ghosts.values()), events=self.events, samples=self.samples
         )

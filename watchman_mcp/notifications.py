@@ -109,7 +109,7 @@ class Notifications(InMemorySubscriptionBus):
     ) -> EmptyResult:
         session = self._of(ctx)
         if session is not None:
-            if len(session.uris) >= MAX_SUBSCRIPTIONS:
+            if len(session.uris | {str(params.uri)}) > MAX_SUBSCRIPTIONS:
                 raise MCPError(
                     INVALID_PARAMS,
                     f"a session holds {MAX_SUBSCRIPTIONS} subscriptions; end one of them first",

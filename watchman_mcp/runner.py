@@ -14,18 +14,18 @@ from functools import partial
 import anyio
 from anyio import to_thread
 
-from .cleaning import Cleaner
-from .collectors import Collector, Look
-from .errors import Absent, StoreError, WatchmanError
-from .machine import Machine
-from .machine.watch import changes
-from .schema import path_of
-from .settings import Settings
-from .store.batch import Batch, NodeRow
-from .store.sqlite import Store
+from watchman_mcp.cleaning import Cleaner
+from watchman_mcp.collectors import Collector, Look
+from watchman_mcp.errors import Absent, StoreError, WatchmanError
+from watchman_mcp.intake import Intake, Outcome, label_of
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.watch import changes
+from watchman_mcp.schema import path_of
+from watchman_mcp.settings import Settings
+from watchman_mcp.store.batch import Batch, NodeRow
+from watchman_mcp.store.sqlite import Store
 
 log = logging.getLogger(__name__)
-CHUNK = 5000
 DEADLINE = 120.0
 """Seconds after which a look is called stuck; its thread is left to end by itself."""
 SETTLE = 5.0
@@ -169,7 +169,7 @@ class Runner:
         return outcome.pending
 
     async def _observe_in_time(self, collector: Collector, status: Status, outcome: Outcome) -> None:
-        """Look in a worker thread, which is left to itself past the deadline; no other look begins meanwhile."""
+        """Look in a thread, which is left to itself past the deadline; no other look begins meanwhile."""
         with anyio.move_on_after(self.deadline) as deadline:
             try:
                 await to_thread.run_sync(

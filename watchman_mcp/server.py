@@ -20,16 +20,16 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.types import INVALID_PARAMS, CallToolResult, Completion, TextContent, ToolAnnotations
 
-from . import resources
-from .errors import InvalidRequest, WatchmanError
-from .notifications import Notifications
-from .resources import prompts
-from .runner import Runner
-from .store.sqlite import Store
-from .tools import INJECTED, About, Tool
-from .tools import load as load_tools
-from .tools.answers import compact
-from .tools.arguments import literal, parameters, understand
+from watchman_mcp import resources
+from watchman_mcp.errors import InvalidRequest, WatchmanError
+from watchman_mcp.notifications import Notifications
+from watchman_mcp.resources import prompts
+from watchman_mcp.runner import Runner
+from watchman_mcp.store.sqlite import Store
+from watchman_mcp.tools import INJECTED, About, Tool
+from watchman_mcp.tools import load as load_tools
+from watchman_mcp.tools.answers import compact
+from watchman_mcp.tools.arguments import literal, parameters, understand
 
 log = logging.getLogger(__name__)
 INSTRUCTIONS = """Watchman knows the machine {host} ({os}): what is installed, what changed and when, its load and disks. It remembers.

@@ -21,6 +21,8 @@ from watchman_mcp.server import Server
 log = logging.getLogger(__name__)
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 LINE_LIMIT = 16 * 1024 * 1024
+LAST_WORDS = 1.0
+"""Seconds that an answer which is being written when a client hangs up has to be written to its end."""
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 
 
@@ -58,6 +60,22 @@ class Stdio(ByteStream):
         """Nothing: the process ends with its client."""
 
 
+class _Wire:
+    """A client's end of the stream, to which one line is written after the other."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream, self._lock = stream, anyio.Lock()
+        self.receive = stream.receive
+
+    async def send(self, line: bytes) -> None:
+        async with self._lock:  # answers and refusals come from two tasks
+            await self._stream.send(line + b"\n")
+
+    async def refuse(self, number: str | int | None, code: int, text: str) -> None:
+        error = {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": text}}
+        await self.send(json.dumps(error).encode())
+
+
 async def serve(server: Server, stream: ByteStream, opened: Callable[[], None] = lambda: None) -> None:
     """Speak the protocol on one connection until the client leaves; whatever it does harms nobody else.
 
@@ -66,20 +84,19 @@ async def serve(server: Server, stream: ByteStream, opened: Callable[[], None] =
     opened()
     send_in, receive_in = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     send_out, receive_out = anyio.create_memory_object_stream[SessionMessage](0)
-    low = server.mcp._lowlevel_server
+    low, wire, written = server.mcp._lowlevel_server, _Wire(stream), anyio.Event()
 
     async def write() -> None:
         async with receive_out:
-            try:
+            with suppress(*GONE):
                 async for message in receive_out:
-                    await stream.send(
-                        message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+                    await wire.send(
+                        message.message.model_dump_json(by_alias=True, exclude_unset=True).encode()
                     )
-            except GONE:
-                pass
+        written.set()
 
     async with stream, anyio.create_task_group() as tasks:
-        tasks.start_soon(_read, stream, send_in)
+        tasks.start_soon(_read, wire, send_in)
         tasks.start_soon(write)
         try:
             await serve_dual_era_loop(
@@ -87,52 +104,47 @@ async def serve(server: Server, stream: ByteStream, opened: Callable[[], None] =
             )
         except* GONE:
             pass
+        with anyio.move_on_after(LAST_WORDS):
+            await written.wait()
         tasks.cancel_scope.cancel()
 
 
-async def _read(stream: ByteStream, send: Any) -> None:
+async def _read(wire: _Wire, send: Any) -> None:
     """Lines from the client, checked for being messages at all."""
-    buffer = b""
+    buffer = bytearray()
     async with send:
         try:
             while True:
-                buffer += await stream.receive()
-                *lines, buffer = buffer.split(b"\n")
-                for line in lines:
+                chunk = await wire.receive()
+                *ends, rest = chunk.split(b"\n")
+                for end in ends:
+                    line = bytes(buffer) + end
+                    buffer.clear()
                     if line.strip():
-                        await _pass_on(stream, send, line)
+                        await _pass_on(wire, send, line)
+                buffer += rest
                 if len(buffer) > LINE_LIMIT:
-                    await _refuse(
-                        stream, None, INVALID_REQUEST, "a line of more than 16 MiB; the connection is closed"
-                    )
+                    text = "a line of more than 16 MiB; the connection is closed"
+                    await wire.refuse(None, INVALID_REQUEST, text)
                     return
         except GONE:
             if buffer.strip():
                 with suppress(*GONE):
-                    await _pass_on(stream, send, buffer)
+                    await _pass_on(wire, send, bytes(buffer))
 
 
-async def _pass_on(stream: ByteStream, send: Any, line: bytes) -> None:
+async def _pass_on(wire: _Wire, send: Any, line: bytes) -> None:
     try:
         message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError:
         try:
             parsed = json.loads(line)
         except (ValueError, RecursionError):
-            await _refuse(stream, None, PARSE_ERROR, "not JSON; send one JSON-RPC 2.0 message on each line")
+            await wire.refuse(None, PARSE_ERROR, "not JSON; send one JSON-RPC 2.0 message on each line")
             return
         number = parsed.get("id") if isinstance(parsed, dict) else None
         number = number if isinstance(number, str | int) and not isinstance(number, bool) else None
-        await _refuse(
-            stream,
-            number,
-            INVALID_REQUEST,
-            "not a JSON-RPC 2.0 message: it needs jsonrpc, method and, for a request, an id",
-        )
+        text = "not a JSON-RPC 2.0 message: it needs jsonrpc, method and, for a request, an id"
+        await wire.refuse(number, INVALID_REQUEST, text)
         return
     await send.send(SessionMessage(message))
-
-
-async def _refuse(stream: ByteStream, number: str | int | None, code: int, text: str) -> None:
-    error = {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": text}}
-    await stream.send(json.dumps(error).encode() + b"\n")

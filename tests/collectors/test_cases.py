@@ -24,7 +24,7 @@ MTIME = 1_767_225_600
 
 
 def plant(root: Path, files: Mapping[str, str | None], links: Mapping[str, str] | None = None) -> None:
-    """Write a machine's files: a lone surrogate is a byte that is no UTF-8, None a FIFO, a final / a directory."""
+    """Write a machine's files: a lone surrogate is a byte that is not text, None a FIFO."""
     for path, text in files.items():
         place = root / path.lstrip("/")
         (place if path.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)

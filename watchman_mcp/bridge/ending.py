@@ -54,7 +54,7 @@ def stop(directory: str) -> bool:
             told = pid
         if time.monotonic() > end:
             raise Broken(
-                f"the daemon (pid {pid}) did not end within {PATIENCE:.0f} s; its log is {directory}/daemon.log"
+                f"the daemon (pid {pid}) did not end within {PATIENCE:.0f} s; see {directory}/daemon.log"
             )
         time.sleep(0.02)
     return bool(told)
@@ -73,7 +73,7 @@ def take_over(directory: str, config: str) -> tuple[int, socket.socket]:
             record = owner(directory) or {}
             if record.get("mode") == "staying":
                 raise Denied(
-                    f"a daemon (pid {record.get('pid')}) stays in {directory} already; `watchman-mcp stop` ends it"
+                    f"a daemon ({record.get('pid')}) stays in {directory}; `watchman-mcp stop` ends it"
                 ) from None
             if time.monotonic() > end:
                 raise Broken(

@@ -31,8 +31,8 @@ class Unobserved:
 class Look:
     """One look of one collector: what it may read, and what the runner learns beside the graph.
 
-    `marks` holds JSON values that the collector left at its last successful look, such as positions in logs; it is
-    kept when the look succeeds, with the rows, or not at all.
+    `marks` holds JSON values that the collector left at its last successful look, such as positions in logs;
+    it is kept when the look succeeds, with the rows, or not at all.
     """
 
     machine: Machine
@@ -67,7 +67,7 @@ class Look:
 class Collector:
     """One collector: `collect` yields the complete present state of what it `emits`, and new records.
 
-    It may raise Absent (the thing is not on this machine: nothing to see, nothing swept), Denied or Broken; it
+    It may raise Absent (the thing is not on this machine: nothing is swept), Denied or Broken; it
     does not catch, write, log, sleep or read a clock. `watch` are paths whose change means "look again now".
     """
 

@@ -58,6 +58,7 @@ class Second:
     at: datetime
     written: str
     line: Line
+    number: int
     fold: int
     run: str
     equal: dict[tuple[object, ...], int] = field(default_factory=dict)
@@ -103,6 +104,7 @@ class DpkgLog:
         self._second: Second | None = None
         self._number = 0
         self._open: dict[str, Step] = {}
+        self._joined: list[tuple[Step, Step]] = []
         # A removal that has come to its end unless the next line says that it is a purge.
         self._settling = ""
 
@@ -137,8 +139,12 @@ class DpkgLog:
     def place(self) -> Second | None:
         """Where the next read must begin: the oldest step that may yet be closed, or the last second."""
         held = [self._oldest(step) for step in self._open.values() if self._holds(step)]
-        oldest = min(held, key=lambda step: step.number, default=None)
-        return oldest.second if oldest else self._second
+        place = min((step.second for step in held), key=lambda second: second.number, default=self._second)
+        for step, oldest in reversed(self._joined):
+            # What is read again must be seen again as the end of the same chain of steps.
+            if place and step.number >= place.number:
+                place = min(place, oldest.second, key=lambda second: second.number)
+        return place
 
     def _turn(self, text: str, line: Line) -> bool:
         """Go on to the second of this line; False if it has none."""
@@ -150,7 +156,7 @@ class DpkgLog:
         except ValueError:
             return False
         self._stamp = stamp
-        self._second = Second(at, written(at), line, self._clock.fold, self._run)
+        self._second = Second(at, written(at), line, self._number, self._clock.fold, self._run)
         self.earliest = min(self.earliest or self._second.written, self._second.written)
         return True
 
@@ -209,7 +215,10 @@ class DpkgLog:
             step = step.earlier
         if step is None or not self._holds(step):
             return None
-        step.before = self._oldest(step).before
+        oldest = self._oldest(step)
+        if oldest is not step:
+            step.before = oldest.before
+            self._joined.append((step, oldest))
         step.arch = who.partition(":")[2]
         # A new version cannot be there by itself; the same one may be there because nothing was done.
         return step if step.configured or step.before != step.after else None

@@ -128,9 +128,8 @@ def _check_type(label: str, name: str, annotation: Any) -> None:
     """Refuse a property that is not a scalar, an optional scalar or a list of scalars."""
     kind = scalar(annotation)
     if kind is None:
-        raise TypeError(
-            f"{label}.{name}: {annotation} is no property type; use str, int, float, bool, datetime or a list of one"
-        )
+        kinds = "str, int, float, bool, datetime or a list of one"
+        raise TypeError(f"{label}.{name}: {annotation} is no property type; use {kinds}")
 
 
 def scalar(annotation: Any) -> tuple[type, bool] | None:

@@ -66,7 +66,7 @@ class Software(Label):
 
 
 def compare_versions(manager: str, one: str, other: str) -> int:
-    """-1, 0 or 1 as version `one` is earlier than, the same as or later than `other`; 1 for unreadable versions."""
+    """-1, 0 or 1 as `one` is earlier than, the same as or later than `other`; 1 for unreadable versions."""
     from univers import versions  # where an update is seen, not at start
 
     kind: Any = versions.DebianVersion if manager == "apt" else versions.PypiVersion
