@@ -3,7 +3,7 @@
 import random
 from datetime import UTC, datetime, timedelta
 
-from watchman_mcp.schema.core import CollectorRun, Event, Host, event_key
+from watchman_mcp.schema.core import CollectorRun, Event, Host
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.store.batch import EventRow, NodeRow
 
@@ -51,6 +51,9 @@ _ENDS = (
     "data",
     "plugins",
 )
+_EMPTY: dict[str, object] = dict.fromkeys(Event.model_fields)
+_KINDS = (*["update"] * 45, *["install"] * 4, "remove")
+_COMMANDS = ("apt-get -y dist-upgrade", "/usr/bin/unattended-upgrade")
 
 
 def name(number: int) -> str:
@@ -83,29 +86,27 @@ def install(
 
 
 def transactions(packages: list[NodeRow], at: datetime, size: int, chance: random.Random) -> list[EventRow]:
-    """The events of one run of a package manager that updates so many of these packages."""
+    """The events of one run of a package manager that changes so many of these packages."""
     moment = at.replace(microsecond=0)
-    run = f"{packages[0].values['manager']}:{moment:%Y-%m-%dT%H:%M:%SZ}:{chance.randint(0, 1 << 30)}"
+    manager = packages[0].values["manager"]
+    run = f"{manager}:{moment:%Y-%m-%dT%H:%M:%SZ}:{chance.getrandbits(30)}"
     rows = []
     for number in range(size):
-        package = packages[chance.randrange(len(packages))]
-        values = package.values
-        key = event_key("package_update", run, package.id, number)
-        event = Event(
-            key=key,
-            ts=moment + timedelta(seconds=number // 4),
-            type=chance.choices(("package_update", "package_install", "package_remove"), (90, 8, 2))[0],
-            source=values["manager"],
-            subject=values["key"],
-            package_name=values["key"],
-            version=values["version"],
-            previous="1.0.0-1",
-            manager=values["manager"],
-            architecture=values["architecture"],
-            location=values["location"],
-            command="/usr/bin/unattended-upgrade" if number % 2 else "apt-get -y dist-upgrade",
-            by="root",
-            transaction_id=run,
-        )
-        rows.append(EventRow(f"Event/{key}", dict(event.__dict__), SCOPE, package.id))
+        package = packages[int(chance.random() * len(packages))]
+        # Not a hash, as real keys are: made-up rows are to be written quickly, and read as fast as any.
+        key = f"evt_{moment:%Y%m%d%H%M%S}{chance.getrandbits(16):04x}{number:02x}"
+        shared = {name: package.values[name] for name in ("version", "manager", "architecture", "location")}
+        values = _EMPTY | shared | {
+            "key": key,
+            "ts": moment + timedelta(seconds=number // 4),
+            "type": "package_" + _KINDS[int(chance.random() * len(_KINDS))],
+            "source": manager,
+            "subject": package.values["key"],
+            "package_name": package.values["key"],
+            "previous": "1.0.0-1",
+            "command": _COMMANDS[number % 2],
+            "by": "root",
+            "transaction_id": run,
+        }  # fmt: skip
+        rows.append(EventRow(f"Event/{key}", values, SCOPE, package.id))
     return rows

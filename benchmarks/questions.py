@@ -16,7 +16,7 @@ from watchman_mcp.store.batch import Batch, EventRow, NodeRow
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import to_text
 
-BATCH = 5_000
+BATCH = 20_000
 WANTED = name(1234)
 COUNT = "SELECT type, count(*) AS n FROM Event GROUP BY type"
 QUESTIONS: dict[str, tuple[str, dict[str, Any], str]] = {

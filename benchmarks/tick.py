@@ -14,15 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.rows import Budget, Row
 from watchman_mcp.collectors import Look
 from watchman_mcp.collectors.resources import collect
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.settings import Settings
-
-Row = tuple[str, float, str, float | None, float | None]
-"""What was measured: its name, value and unit, the value of the peer, and the ratio of the two."""
 
 PROCESSES = 300
 TICKS = 40
@@ -42,25 +40,26 @@ for _ in range(5):
 """
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
     """The tick's row; without its peer where glances is not to be had."""
     with _crowd():
-        tick, rows = _tick()
+        tick, rows = _tick(15 if quick else TICKS)
         peer = _glances()
-    ratio = None if peer is None else tick / peer
+    beside = "glances is not to be had" if peer is None else "one refresh of glances"
+    title = f"monitoring tick, {PROCESSES} processes"
     return [
-        ("monitoring tick, 300 processes, CPU time", tick, "ms", peer, ratio),
-        ("monitoring tick, sample rows", rows, "rows", None, None),
+        Row(f"{title}, CPU time", tick, "ms", peer, beside, Budget(0.333, of_ratio=True)),
+        Row(f"{title}, samples", rows, "rows"),
     ]
 
 
-def _tick() -> tuple[float, int]:
+def _tick(count: int) -> tuple[float, int]:
     """Milliseconds of CPU time that one look takes, the median, and the rows that it gives."""
     root = Path("/")
     look = Look(Machine(Files(root), Commands(), root), Settings(), "resources")
     seen = list(collect(look))
     spent = []
-    for _ in range(TICKS):
+    for _ in range(count):
         begun = time.process_time()
         seen = list(collect(look))
         spent.append((time.process_time() - begun) * 1000)
@@ -111,10 +110,3 @@ def _crowd() -> Iterator[None]:
             sleeper.kill()
         for sleeper in sleepers:
             sleeper.wait()
-
-
-if __name__ == "__main__":
-    for name, value, unit, floor, ratio in run():
-        peer = "" if floor is None else f", glances {floor:.1f} {unit}"
-        share = "" if ratio is None else f", ratio {ratio:.3f}"
-        print(f"{name}: {value:.1f} {unit}{peer}{share}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,13 +13,14 @@ import anyio
 
 from watchman_mcp import history
 from watchman_mcp.cleaning import Cleaner
-from watchman_mcp.collectors import Collector
+from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.errors import Absent
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.notifications import Notifications
 from watchman_mcp.runner import Runner
-from watchman_mcp.schema import Label
+from watchman_mcp.schema import LABELS, Label
 from watchman_mcp.schema.core import CollectorRun, Event, Host, event_key
 from watchman_mcp.schema.packages import DEPENDS_ON, Software
 from watchman_mcp.schema.resources import DiskMetrics, SystemMetrics
@@ -199,9 +200,19 @@ def about(**values: Any) -> About:
     return About(**(given | values))
 
 
+def nothing_there(name: str) -> Collector:
+    """A collector of a thing that this machine does not have."""
+
+    def collect(_look: Look) -> Iterator[Label]:
+        raise Absent("not on this machine")
+        yield
+
+    return Collector(collect, tuple(LABELS[label] for label in LOOKS_FOR[name]), minutes(60), name=name)
+
+
 @asynccontextmanager
-async def serving(store: Store, root: Path, collectors: Iterable[Collector] = ()) -> AsyncIterator[Server]:
-    """The one server of a daemon, whose collectors look only when a test runs them."""
+async def serving(store: Store, root: Path, *collectors: Collector) -> AsyncIterator[Server]:
+    """The one server of a daemon, whose collectors look only when they are asked to."""
     settings = Settings()
 
     async def publish(_labels: frozenset[str]) -> None:
@@ -209,6 +220,7 @@ async def serving(store: Store, root: Path, collectors: Iterable[Collector] = ()
 
     machine = Machine(Files(root), Commands(settings.daemon.command_path), root)
     async with anyio.create_task_group() as tasks:
-        runner = Runner(store, machine, settings, collectors, Cleaner(b"k" * 32), publish)
+        looking = collectors or [nothing_there(name) for name in LOOKS_FOR]
+        runner = Runner(store, machine, settings, looking, Cleaner(b"k" * 32), publish)
         yield Server(store, runner, about(), Notifications(tasks))
         tasks.cancel_scope.cancel()

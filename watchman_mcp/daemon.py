@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from watchman_mcp.server import Server
+    from watchman_mcp.sessions import Stdio, Unanswered
 
 log = logging.getLogger(__name__)
 DRAIN = 5.0
@@ -54,6 +55,8 @@ class Start:
     lock: int = -1
     listener: socket.socket | None = None
     environ: dict[str, str] | None = None
+    wire: tuple[int, int] | None = None
+    """Where the one client's lines are read and written, when it started this process itself."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,8 +91,9 @@ def stdio(config: str, *, memory: bool = False) -> int:
 
     Raises: Denied when one does.
     """
+    wire = _taken()
     if memory:
-        return run(Start(None, config, "stdio"))
+        return run(Start(None, config, "stdio", wire=wire))
     directory = bridge.state_directory(config)
     try:
         lock, listener = bridge.own(directory, "staying", config)
@@ -97,7 +101,17 @@ def stdio(config: str, *, memory: bool = False) -> int:
         raise Denied(
             f"a daemon owns {directory}; run `watchman-mcp` without --stdio to use it, or `watchman-mcp stop`"
         ) from None
-    return run(Start(Path(directory), config, "stdio", lock, listener))
+    return run(Start(Path(directory), config, "stdio", lock, listener, wire=wire))
+
+
+def _taken() -> tuple[int, int]:
+    """The client's stdin and stdout under other numbers: what a library prints from now on reaches stderr."""
+    wire = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return wire
 
 
 def run(start: Start) -> int:
@@ -163,7 +177,6 @@ class Daemon:
         self.machine = Machine(Files(root), Commands(settings.daemon.command_path), root)
         self.clients = 0
         self.left_at = anyio_clock()
-        self.ending = threading.Event()
 
     async def run(self) -> None:
         """Serve until the end, then leave in order."""
@@ -221,10 +234,14 @@ class Daemon:
         )
 
     async def _serve(self, server: Server) -> None:
+        from watchman_mcp import sessions
+
+        accepting, unanswered = anyio.CancelScope(), sessions.Unanswered()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._end_on_signal, server, tasks.cancel_scope)
-            if self.start.mode == "stdio":
-                tasks.start_soon(self._serve_stdio, server, tasks.cancel_scope)
+            tasks.start_soon(self._end_on_signal, accepting, unanswered, tasks.cancel_scope)
+            if self.start.wire is not None:
+                client = sessions.Stdio(self.start.wire)
+                tasks.start_soon(self._serve_stdio, server, client, unanswered, tasks.cancel_scope)
             if self.start.mode == "on-demand":
                 tasks.start_soon(self._end_when_unneeded, tasks.cancel_scope)
             if self.start.listener is None:
@@ -232,29 +249,32 @@ class Daemon:
                 return
             bridge.serving(self.start.lock)
             async with await SocketListener.from_socket(self.start.listener) as listener:
-                await listener.serve(lambda stream: self._session(server, stream))
+                with accepting:
+                    await listener.serve(lambda stream: self._session(server, stream, unanswered), tasks)
 
-    async def _session(self, server: Server, stream: Any) -> None:
-        from watchman_mcp.sessions import serve as serve_session
+    async def _session(self, server: Server, stream: Any, unanswered: Unanswered) -> None:
+        from watchman_mcp import sessions
 
         if not _same_user(stream):
             await stream.aclose()
             return
         self.clients += 1
         try:
-            await serve_session(server, stream)
+            await sessions.serve(server, stream, unanswered)
         except Exception:  # a fault in one session must not end the others
             log.exception("a session ended by a fault of Watchman's own")
         finally:
             self.clients -= 1
             self.left_at = anyio_clock()
 
-    async def _serve_stdio(self, server: Server, scope: anyio.CancelScope) -> None:
+    async def _serve_stdio(
+        self, server: Server, client: Stdio, unanswered: Unanswered, scope: anyio.CancelScope
+    ) -> None:
         """The client that started this process; others may come by the socket, until this one leaves."""
         from watchman_mcp import sessions
 
         self.clients += 1
-        await sessions.serve(server, sessions.Stdio())
+        await sessions.serve(server, client, unanswered)
         scope.cancel()
 
     async def _end_when_unneeded(self, scope: anyio.CancelScope) -> None:
@@ -266,16 +286,16 @@ class Daemon:
                 log.info("no client for %d s", linger)
                 scope.cancel()
 
-    async def _end_on_signal(self, server: Server, scope: anyio.CancelScope) -> None:
-        """SIGTERM lets requests in flight end, for a while."""
+    async def _end_on_signal(
+        self, accepting: anyio.CancelScope, unanswered: Unanswered, scope: anyio.CancelScope
+    ) -> None:
+        """SIGTERM lets nobody in any more, and requests in flight end, for a while."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 log.info("%s: draining", signal.Signals(number).name)
-                if self.start.listener is not None:
-                    with suppress(OSError):
-                        self.start.listener.shutdown(socket.SHUT_RD)
+                accepting.cancel()
                 with anyio.move_on_after(DRAIN):
-                    await server.idle()
+                    await unanswered.none()
                 scope.cancel()
 
 

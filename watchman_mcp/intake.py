@@ -18,7 +18,7 @@ from watchman_mcp.store.batch import Batch, EdgeRow, EventRow, NodeRow, Written
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import table
 
-CHUNK = 5000
+CHUNK = 10_000
 """Records and samples that are written at once, before their look is over."""
 
 
@@ -67,8 +67,8 @@ class Intake:
         self.edge_types = {e.name for e in collector.emits if not isinstance(e, type)}
         self.has_state = any(label_of(name).series is None for name in self.owned)
         self.snapshots: dict[str, history.Snapshot] = {}
-        self.told: dict[str, EventRow] = {}
-        self.ghosts: dict[str, NodeRow] = {}
+        self.ghosts: list[NodeRow] = []
+        self.met: dict[tuple[type[Label], tuple[object, ...]], str] = {}
         self.events: list[EventRow] = []
         self.samples: list[tuple[str, dict[str, Any]]] = []
         self.refused: dict[str, int] = {}
@@ -126,30 +126,32 @@ class Intake:
             self.samples.append((label, values))
 
     def _take_record(self, record: Record) -> None:
-        values = self._clean("Event", "", record.event.__dict__)
+        found = dict(record.event.__dict__)
+        # A hash of our own: to search it for secrets would take longer than all else of the row.
+        key = found.pop("key")
+        values = self._clean("Event", "", found)
         if values is None:
             return
-        acted_on = None
-        if (subject := record.subject) is not None:
-            acted_on = subject.path
-            if acted_on not in self.ghosts:
-                known = self._clean(type(subject).__name__, acted_on, subject.__dict__)
-                if known is not None:
-                    self.ghosts[acted_on] = NodeRow(
-                        type(subject).__name__, acted_on, known, self.look.scope, values["ts"]
-                    )
-        row = EventRow(f"Event/{values['key']}", values, self.look.scope, acted_on)
-        self.events.append(row)
-        if acted_on:
-            self.told[acted_on] = row
+        values["key"] = key
+        acted_on = self._ghost(record.subject, values["ts"]) if record.subject else None
+        self.events.append(EventRow(f"Event/{key}", values, self.look.scope, acted_on))
+
+    def _ghost(self, subject: Label, ts: datetime) -> str:
+        """The id of what a record is about, which is kept as vanished if nothing else knows it."""
+        names = tuple(subject.__dict__[name] for name in subject.identity)
+        if (path := self.met.get((type(subject), names))) is None:
+            label, path = type(subject).__name__, subject.path
+            self.met[type(subject), names] = path
+            known = self._clean(label, path, subject.__dict__)
+            if known is not None:
+                self.ghosts.append(NodeRow(label, path, known, self.look.scope, ts))
+        return path
 
     def _flush(self) -> None:
         """Write records and samples before the look is over; no mark moves: reading twice is harmless."""
-        batch = Batch(
-            at=self.outcome.at, ghosts=list(self.ghosts.values()), events=self.events, samples=self.samples
-        )
+        batch = Batch(at=self.outcome.at, ghosts=self.ghosts, events=self.events, samples=self.samples)
         self.outcome.wrote(self.store.write(batch))
-        self.ghosts, self.events, self.samples = {}, [], []
+        self.ghosts, self.events, self.samples = [], [], []
 
     def finish(self) -> None:
         """The look is complete: compare, and write everything in one transaction."""
@@ -163,11 +165,11 @@ class Intake:
         outcome.unobserved += [f"{n} x {reason}" for reason, n in self.refused.items()]
         sight = history.Sight(
             self.collector.name, self.owned, self.collector.logged, outcome.at, self._basis(), self.snapshots,
-            [u.what for u in look.unobserved], self.told,
+            [u.what for u in look.unobserved], {event.id: event for event in self.events},
         )  # fmt: skip
         batch = history.compare(self.store, sight)
         batch.marks, batch.unobserved = look.marks, sight.protected
-        batch.ghosts, batch.samples = list(self.ghosts.values()), self.samples
+        batch.ghosts, batch.samples = self.ghosts, self.samples
         batch.events = self.events + batch.events
         outcome.wrote(self.store.write(batch))
         outcome.pending = bool(batch.pending)

@@ -145,7 +145,7 @@ class History:
         who = self._who(place)
         if place not in self.there and place not in self.left:
             return
-        command = self._start(place, None) if slow else None
+        command = self._start(place, None, "Purge") if slow else None
         self._dpkg("startup packages purge")
         version = self.there.get(place)
         shown = version or self.left[place]
@@ -203,11 +203,11 @@ class History:
     def _dpkg(self, *lines: str) -> None:
         self.writes.append(("dpkg", "".join(f"{self.stamp()} {line}\n" for line in lines)))
 
-    def _start(self, place: int, new: str | None) -> str:
+    def _start(self, place: int, new: str | None, going: str = "Remove") -> str:
         name, arch = PACKAGES[place]
         old = self.there.get(place)
         versions = f"{old}, {new}" if old and new and old != new else new or old or ""
-        word = "Remove" if not new else "Install" if not old else "Reinstall" if old == new else "Upgrade"
+        word = going if not new else "Install" if not old else "Reinstall" if old == new else "Upgrade"
         at, command = self.stamp().replace(" ", "  "), f"apt-get {self.serial}"
         listed = f"{word}: {name}:{'amd64' if arch == 'all' else arch} ({versions})\n"
         self.writes.append(("history", f"\nStart-Date: {at}\nCommandline: {command}\n{listed}"))

@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-import sqlite3
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from tests.rigs.machine import Machine
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 SEED = int(os.environ.get("WATCHMAN_TEST_SEED", "20"))
 DPKG_LOG = "/var/log/dpkg.log"
+GONE = ("not-installed", "config-files")
 STEP = 0.04
 """Seconds between two questions of a client that waits for an answer to change."""
 
@@ -113,11 +114,13 @@ class Watchman:
             session.finish()
         self.stop()
 
-    def database(self) -> sqlite3.Connection:
-        """The database of a daemon that was stopped."""
-        db = sqlite3.connect(f"file:{self.state}/watchman.db?immutable=1", uri=True)
-        db.row_factory = sqlite3.Row
-        return db
+    def copy(self, into: Path) -> Path:
+        """The database on the host, after the daemon was stopped; SQLite does not open it where it is."""
+        self.stop()
+        into.mkdir()
+        for path in self.state.glob("watchman.db*"):
+            shutil.copy(path, into)
+        return into
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Every file of the state directory with what it holds."""
@@ -135,6 +138,13 @@ def watching(machine: Machine, program: str, home: str) -> Iterator[Watchman]:
         yield watchman
     finally:
         watchman.finish()
+
+
+class Done(NamedTuple):
+    type: str
+    name: str
+    version: str
+    at: str
 
 
 class Delay(NamedTuple):
@@ -157,8 +167,7 @@ def listing(machine: Machine) -> dict[str, tuple[str, str]]:
     """What dpkg says is there: version and architecture of each package by name."""
     form = "${Package} ${Version} ${Architecture} ${db:Status-Status}\\n"
     rows = (line.split(" ") for line in machine.run(["dpkg-query", "-W", "-f", form]).stdout.splitlines())
-    gone = ("not-installed", "config-files")
-    return {name: (version, arch) for name, version, arch, state in rows if state not in gone}
+    return {name: (version, arch) for name, version, arch, state in rows if state not in GONE}
 
 
 def dependencies(machine: Machine, prefix: str) -> set[tuple[str, str]]:
@@ -169,19 +178,32 @@ def dependencies(machine: Machine, prefix: str) -> set[tuple[str, str]]:
         # the field may hold the sign that separates fields
         name, state, rest = line.split("|", 2)
         wanted, _, provided = rest.rpartition("|")
-        if state == "installed":
+        if state not in GONE:
             needs[name] = {word.split()[0] for word in wanted.replace("|", ",").split(",") if word.strip()}
             for one in [name, *(word.split()[0] for word in provided.split(",") if word.strip())]:
                 serves.setdefault(one, set()).add(name)
-    return {(name, end) for name, words in needs.items() for word in words for end in serves.get(word, ())} - {
-        (name, name) for name in needs
-    }
+    pairs = {(name, end) for name, words in needs.items() for one in words for end in serves.get(one, ())}
+    return {(start, end) for start, end in pairs if start != end}
 
 
-def dpkg_log(machine: Machine) -> list[str]:
-    """Every line of dpkg's log in all its rotations, oldest first; copies of one line count once."""
-    script = f"ls -tr {DPKG_LOG}* | while read -r one; do gzip -cdf \"$one\"; done"
-    return machine.run(["sh", "-c", script]).stdout.splitlines()
+def dpkg_log(machine: Machine) -> list[list[str]]:
+    """The words of each line of dpkg's log in all its rotations, oldest first."""
+    script = f'ls -tr {DPKG_LOG}* | while read -r one; do gzip -cdf "$one"; done'
+    return [line.split() for line in machine.run(["sh", "-c", script]).stdout.splitlines()]
+
+
+def done(machine: Machine, prefix: str) -> list[Done]:
+    """What dpkg's log says was done with packages of this prefix; each was done to its end."""
+    found = []
+    for day, clock, action, *words in dpkg_log(machine):
+        name = words[0].partition(":")[0] if words else ""
+        if name.startswith(prefix) and action in ("install", "upgrade", "remove"):
+            before, after = words[1:]
+            kind = "update" if after > before else "downgrade" if after < before else "reinstall"
+            what = kind if action == "upgrade" else action
+            version = before if action == "remove" else after
+            found.append(Done(f"package_{what}", name, version, f"{day}T{clock}+00:00"))
+    return found
 
 
 def text_of(answer: object) -> str:

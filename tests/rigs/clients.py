@@ -1,6 +1,8 @@
 """Clients that speak through a bridge of their own, and a stand-in for the daemon that they reach.
 
-Run as a file it is that bridge ("bridge VERSION DIRECTORY CONFIG COMMAND...") or that daemon ("daemon KIND").
+Run as a file it is that bridge ("bridge VERSION DIRECTORY CONFIG COMMAND..."), that daemon ("daemon KIND"), a
+bridge of the usual home whose daemon is of a kind ("bridge-of KIND"), or a daemon that stays ("serve KIND
+WORDS..."). Of kind "witnessed", "stuck" or "noisy" it is the real daemon, with something in it to look at.
 """
 
 import fcntl
@@ -285,7 +287,84 @@ def run_bridge(version, directory, config, *command):
     return Bridge(lambda: connect(directory, config, command)).run()
 
 
+def witnessed(directory):
+    """Have the real daemon note the id of each request before it begins with it."""
+    from watchman_mcp.server import Server
+
+    begun = os.open(f"{directory}/begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    understand = Server._understand
+
+    async def noted(self, ctx, call_next):
+        if ctx.request_id is not None:
+            os.write(begun, f"{ctx.request_id}\n".encode())
+        return await understand(self, ctx, call_next)
+
+    Server._understand = noted
+
+
+def stuck(directory):
+    """Give the real daemon a collector that hangs in the kernel for good."""
+    reading, _writing = os.pipe()
+    _add_collector("stuck", lambda: os.read(reading, 1))
+
+
+def noisy(directory):
+    """Give the real daemon a collector whose library prints in every way there is."""
+
+    def chatter():
+        print("a library prints", flush=True)
+        os.write(1, b"a library writes\n")
+        subprocess.run(["echo", "a library's child prints"], check=True)
+        print("a library prints and does not flush", end="")
+
+    _add_collector("noisy", chatter)
+
+
+def _add_collector(name, deed):
+    from watchman_mcp import collectors, daemon
+
+    def collect(look):
+        deed()
+        yield from ()
+
+    added = collectors.Collector(collect, emits=(), every=lambda settings: 600, name=name)
+    daemon.load_collectors = lambda: (*collectors.load(), added)
+
+
+REAL = {"witnessed": witnessed, "stuck": stuck, "noisy": noisy}
+
+
+def run_real(kind, arguments):
+    """The real daemon of one of these kinds, as a bridge starts it."""
+    from watchman_mcp import daemon
+
+    REAL[kind](arguments[arguments.index("--directory") + 1])
+    return daemon.main(arguments)
+
+
+def serve_real(kind, words):
+    """The real daemon of one of these kinds, as `watchman-mcp serve` starts it."""
+    from watchman_mcp import bridge, cli
+
+    REAL[kind](bridge.state_directory(bridge.config_path()))
+    return cli.main(words)
+
+
+def run_bridge_of(kind):
+    """A bridge of the usual home, whose daemon is of this kind."""
+    from watchman_mcp.bridge import Bridge, config_path, connect, state_directory
+
+    config = config_path()
+    command = (sys.executable, "-I", RIG, "daemon", kind)
+    return Bridge(lambda: connect(state_directory(config), config, command)).run()
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "daemon":
-        run_daemon(sys.argv[2], sys.argv[3:])
-    sys.exit(run_bridge(*sys.argv[2:]))
+    what, *rest = sys.argv[1:]
+    if what == "daemon":
+        sys.exit(run_real(rest[0], rest[1:]) if rest[0] in REAL else run_daemon(rest[0], rest[1:]))
+    if what == "bridge-of":
+        sys.exit(run_bridge_of(*rest))
+    if what == "serve":
+        sys.exit(serve_real(rest[0], rest[1:]))
+    sys.exit(run_bridge(*rest))

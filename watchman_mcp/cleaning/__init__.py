@@ -19,6 +19,7 @@ TEXT_LIMIT = 4000
 LIST_LIMIT = 1000
 _LOG_LIMIT = 16_000
 _LARGEST = 2**63 - 1
+_PLAIN = frozenset({type(None), bool, datetime})
 _REMEMBERED = 16_384  # strings in each of the two generations of what is known to be innocent
 _REMEMBERED_LENGTH = 256
 _READ_AHEAD = 16  # how many times its limit of a text is looked at before the rest is counted only
@@ -93,6 +94,8 @@ class Cleaner:
         for field, value in values.items():
             if type(value) is str:
                 cleaned[field] = self._young.get(value) or self.text(value)
+            elif type(value) in _PLAIN:
+                cleaned[field] = value
             elif isinstance(value, list | tuple):
                 cleaned[field] = self._list(f"{label_name}.{field}", value)
             else:

@@ -51,7 +51,7 @@ _NAMES = tuple(
     for names, rest, option, dividers in _COMMANDS
     for name in names.split()
 )
-_SEGMENT = re.compile(r"(?:[^ \n]++|[ ](?!(?:\||&&|;)[ ]))*+")
+_SEGMENT = re.compile(r"(?:[^ \n]++|[ ](?!(?:\||&&|;)[ ]))*")
 _LONGEST_CALL = 2000
 
 

@@ -29,7 +29,7 @@ _OPTION = re.compile(
 )
 _NAMED = re.compile(  # name: DB_PASSWORD, value: x
     r"""\b(?:name|key)(?:\\{0,8}+["'])?[ \t]{0,4}[:=][ \t]{0,4}(?:\\{0,8}+["'])?([\w.-]{2,64})
-    (?:\\{0,8}+["'])?(?:,|\\{1,8}+n|\s){1,40}+
+    (?:\\{0,8}+["'])?(?:,|\\{1,8}+n|\s){1,40}
     (?:\\{0,8}+["'])?value(?:\\{0,8}+["'])?[ \t]{0,4}[:=][ \t]{0,4}""",
     re.VERBOSE | re.ASCII | re.IGNORECASE,
 )
@@ -41,9 +41,9 @@ _SPOKEN = re.compile(  # password 'x', identified by 'x'
 )
 
 _QUOTED = re.compile(
-    r""" "(?:[^"\\\n]|\\.)*+" | '(?:[^'\\\n]|\\.)*+' | '[^'\n]*+' | `[^`\n]*+` """, re.VERBOSE
+    r""" "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' | '[^'\n]*+' | `[^`\n]*+` """, re.VERBOSE
 )
-_ESCAPED = re.compile(r"""(\\{1,8}+)(["'])(?:[^\\\n]|(?!\1\2)\\++["']?)*+\1\2""")
+_ESCAPED = re.compile(r"""(\\{1,8}+)(["'])(?:[^\\\n]|(?!\1\2)\\++["']?)*\1\2""")
 # A quote after a closing quote continues the word as a shell reads it, unless it closes what is around.
 _ESCAPED_QUOTE = r"""\\{1,8}+"'\\{1,8}+"(?=')"""  # how a quote within single quotes is written, in JSON
 _CONTINUED = re.compile(rf"""[\w$./+=@%-]|'(?=[^\s,;:)}}\]'])|"(?=[^\s,;:)}}\]"])|{_ESCAPED_QUOTE}""")
@@ -51,11 +51,11 @@ _NEXT_KEY = r"""(?=[\s"'\\]{0,4}[\w.-]{1,64}\\{0,8}["']?[ \t]{0,4}[=:])"""
 _WORD = re.compile(
     rf"""(?: [^\s"'`\\,;&<]++
     | \\++(?!["'`]|[nrt](?:["'\s\[\#\\]|[\w.-]{{1,64}}[ ]?[=:]|$)|u0000)[^\n]?
-    | [,;&](?!{_NEXT_KEY[3:-1]}) | <(?!/) )*+""",
+    | [,;&](?!{_NEXT_KEY[3:-1]}) | <(?!/) )*""",
     re.VERBOSE | re.ASCII,
 )
 _PIECE = re.compile(
-    rf""" "(?=[^\s,;:)}}\]])(?:[^"\\\n]|\\.)*+" | '(?=[^\s,;:)}}\]])[^'\n]*+' | {_ESCAPED_QUOTE} """,
+    rf""" "(?=[^\s,;:)}}\]])(?:[^"\\\n]|\\.)*" | '(?=[^\s,;:)}}\]])[^'\n]*+' | {_ESCAPED_QUOTE} """,
     re.VERBOSE,
 )
 _OPENING = re.compile(r"""\\{1,8}+["']|["'`]""")
@@ -144,10 +144,10 @@ _SCHEME = re.compile(
     r"(?:[ ]+|%20|\+)"
 )
 _PAIRS = re.compile(
-    r"""(?:[\w.-]+=(?:\\{0,8}"[^"\\\n]*+\\{0,8}"|[^\s,"'\\]*+)(?:,[ \t]?)?[ \t]?)++""", re.ASCII
+    r"""(?:[\w.-]+=(?:\\{0,8}"[^"\\\n]*+\\{0,8}"|[^\s,"'\\]*+)(?:,[ \t]?)?[ \t]?)+""", re.ASCII
 )
 _COOKIES = re.compile(
-    r"""(?:[\w!\#$%*+.^|~-]++(?:=(?:"[^"\n\\]*+"|[^;\s"'\\]*+))?(?:;[ \t]?|(?=[\s"'\\]|$)))++""", re.ASCII
+    r"""(?:[\w!\#$%*+.^|~-]++(?:=(?:"[^"\n\\]*+"|[^;\s"'\\]*+))?(?:;[ \t]?|(?=[\s"'\\]|$)))+""", re.ASCII
 )
 
 
@@ -173,7 +173,7 @@ def _line_start(text: str, start: int) -> bool:
 
 
 _ELEMENT = re.compile(r"""(?:[\[,(]|[^:=\s\\"'])[ ]{0,3}(\\{0,8}["'])\Z""")
-_PHRASE = re.compile(r"""(?:[^"\\\n]|\\(?!n|["']))*+""")
+_PHRASE = re.compile(r"""(?:[^"\\\n]|\\(?!n|["']))*""")
 
 
 def _whole(text: str, found: re.Match[str], end: int) -> int:

@@ -13,7 +13,7 @@ Rule = Callable[[str], Iterator[Span]]
 
 _KEY_BLOCK = re.compile(
     r"""-----BEGIN[ ][A-Z0-9 ]{0,40}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----
-    (?: (?:[^-]|-(?!----))*+-----END[^-\n]{0,60}----- | (?:[A-Za-z0-9+/=,:.]|-(?!-)|\s|\\[nrt\\])*+ )
+    (?: (?:[^-]|-(?!----))*-----END[^-\n]{0,60}----- | (?:[A-Za-z0-9+/=,:.]|-(?!-)|\s|\\[nrt\\])* )
     | (?<![A-Za-z0-9+/=\\\s])[A-Za-z0-9+/=\\\s]++-----END[ ][A-Z0-9 ]{0,40}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----""",
     re.VERBOSE,
 )
@@ -29,7 +29,7 @@ def _key_blocks(text: str) -> Iterator[Span]:
 
 
 _LOGIN = re.compile(r"""://([^\s/?\#:@"'<>\\\[]{0,256}+)(:|%3[Aa]|@)""")
-_TOKEN = re.compile(r"(?:[^\s<>:]|:(?!//)){1,2048}+")
+_TOKEN = re.compile(r"(?:[^\s<>:]|:(?!//)){1,2048}")
 _PORT = re.compile(r"""\d{1,5}(?![^\s/?\#"'`,;)\]}\\<>])""")
 _STOPS = (re.compile(r"""[/?\#"'`,\\]"""), re.compile(r"""["'`]"""), re.compile(r"\Z"))
 _HOST = re.compile(r"[\w-]+[.:]|\[|localhost", re.ASCII)

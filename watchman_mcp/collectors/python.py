@@ -69,7 +69,7 @@ def read_metadata(content: bytes) -> tuple[str, str | None, str | None, tuple[st
     name, version = (str(fields.get(field) or "").strip() for field in ("Name", "Version"))
     if not name or b"\0" in head:
         raise Broken("its metadata has no name or holds NUL bytes; install the distribution again")
-    summary = str(fields.get("Summary") or "").strip().partition("\n")[0]
+    summary = str(fields.get("Summary") or "").strip().partition("\n")[0].strip()
     return name, version or None, summary or None, tuple(map(str, fields.get_all("Requires-Dist") or ()))
 
 
@@ -173,11 +173,12 @@ def _place(look: Look, path: str) -> Iterator[str]:
     look.seen.discard(scope)  # it has no rows of its own
 
 
-def _directories(look: Look, path: str) -> list[str]:
-    """The names of the real directories in a directory; none if it is not there."""
+def _directories(look: Look, path: str, *, links: bool = False) -> list[str]:
+    """The names of the directories, and links if wanted, in a directory; none if it is not there."""
     found: list[str] = []
+    wanted = ("directory", "link") if links else ("directory",)
     with _place(look, path):
-        found = [entry.name for entry in look.machine.files.entries(path) if entry.kind == "directory"]
+        found = [entry.name for entry in look.machine.files.entries(path) if entry.kind in wanted]
     return found
 
 
@@ -187,8 +188,10 @@ def _environments(look: Look) -> Iterator[_Environment]:
         yield from _interpreters(look, library, sites)
     yield from _each(look, "/opt/pipx/venvs", "pipx")
     for place in ("/opt", "/srv", "/var/www"):
-        yield from _each(look, place)
-        yield from _projects(look, place)
+        names = _directories(look, place)
+        for name in names:
+            yield from _at(look, f"{place}/{name}")
+        yield from _projects(look, place, names)
     for home in _homes(look):
         yield from _of_home(look, home)
     for path in map(str, look.settings.packages.python_paths):
@@ -227,12 +230,12 @@ def _of_home(look: Look, home: str) -> Iterator[_Environment]:
             yield from _each(look, f"{home}/{name}/envs")
         elif name in (".virtualenvs", ".venvs"):
             yield from _each(look, f"{home}/{name}")
-    yield from _projects(look, home)
+    yield from _projects(look, home, names)
 
 
-def _projects(look: Look, place: str) -> Iterator[_Environment]:
-    """Virtual environments in the directories of a place and in those one level below."""
-    searched = [f"{place}/{name}" for name in _directories(look, place) if not name.startswith(".")]
+def _projects(look: Look, place: str, names: list[str]) -> Iterator[_Environment]:
+    """Virtual environments in these directories of a place and in those one level below."""
+    searched = [f"{place}/{name}" for name in names if not name.startswith(".")]
     for directory in searched[:]:
         if len(searched) <= SEARCHED:
             searched += [f"{directory}/{n}" for n in _directories(look, directory) if not n.startswith(".")]
@@ -285,15 +288,11 @@ def _interpreters(look: Look, library: str, kinds: tuple[str, ...]) -> Iterator[
     """An environment for each interpreter whose directory is in this one."""
     for name in _directories(look, library):
         if match := _LIBRARY.fullmatch(name):
-            inside = _directories(look, f"{library}/{name}")
+            inside = _directories(look, f"{library}/{name}", links=True)
             sites = tuple(f"{library}/{name}/{kind}" for kind in kinds if kind in inside)
             if sites:  # of a version of which only the beginning is known, the newest is the likeliest
                 yield _Environment(f"{library}/{name}", sites, f"{match[1]}.99")
 
 
-collector = Collector(
-    collect,
-    emits=(Software, DEPENDS_ON),
-    watch=("/usr/local/lib",),
-    every=minutes(10),
-)
+WATCHED = tuple(f"/usr/local/lib/python3.{minor}/{kind}" for minor in range(9, 15) for kind in _SITES)
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED)

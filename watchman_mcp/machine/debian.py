@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from os.path import commonprefix
 from typing import NamedTuple
 
 from watchman_mcp.errors import Broken
@@ -13,7 +14,6 @@ from watchman_mcp.machine.logs import Line
 
 KEPT_TRANSACTIONS = 500
 """So many at most are read again to find those of steps that were open at the last look."""
-
 Stanza = Mapping[str, str]
 """Fields by name."""
 
@@ -126,26 +126,38 @@ def _machine_of(package: Stanza, native: str) -> str:
 
 def compare_versions(one: str, other: str) -> int:
     """-1, 0 or 1 as dpkg sorts version `one` before, beside or after `other`."""
-    first, second = _sorting(one), _sorting(other)
-    return (first > second) - (first < second)
+    for first, second in zip(_parts(one), _parts(other), strict=True):
+        if first != second and (order := _compare(first, second)):
+            return order
+    return 0
 
 
-@lru_cache(maxsize=4096)
-def _sorting(version: str) -> tuple[object, ...]:
+def _parts(version: str) -> tuple[str, str, str]:
+    """Epoch, upstream version and revision."""
     epoch, colon, rest = version.partition(":")
     if not colon:
         epoch, rest = "0", version
-    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
-    return _pieces(epoch), _pieces(upstream), _pieces(revision)
+    upstream, dash, revision = rest.rpartition("-")
+    return (epoch, upstream, revision) if dash else (epoch, rest, "0")
+
+
+def _compare(one: str, other: str) -> int:
+    # What both begin with is skipped, but for digits of a number that goes on.
+    same = len(commonprefix((one, other)))
+    while same and one[same - 1].isdecimal():
+        same -= 1
+    first, second = _pieces(one[same:]), _pieces(other[same:])
+    return (first > second) - (first < second)
 
 
 def _pieces(text: str) -> list[tuple[tuple[int, ...], int, str]]:
     # The last match is empty: it is the end of the version, before which only a tilde sorts. Numbers are
     # compared by length and digits, because there may be more of these than `int` takes.
-    pairs = [(_order(words), digits.lstrip("0")) for words, digits in _PIECES.findall(text)]
-    return [(order, len(digits), digits) for order, digits in pairs]
+    pairs = _PIECES.findall(text)
+    return [(_order(words), len(number := digits.lstrip("0")), number) for words, digits in pairs]
 
 
+@lru_cache(maxsize=4096)
 def _order(words: str) -> tuple[int, ...]:
     ranks = [-1 if letter == "~" else ord(letter) + (0 if letter.isalpha() else 256) for letter in words]
     return (*ranks, 0)
@@ -180,7 +192,8 @@ class Transaction:
     line: Line
     fold: int
     at: datetime
-    earliest: datetime
+    starts: tuple[datetime, datetime]
+    """The earliest and the latest moment that its local time may mean."""
     latest: datetime | None = None
     """The latest moment at which it may have changed something; None while it may still run."""
     ended: bool = False
@@ -205,15 +218,16 @@ class Transactions:
         fitting = [
             transaction
             for listed, transaction in self._listed.get((change.name, change.after), ())
-            if transaction.earliest <= at
+            if transaction.starts[0] <= at
             and (transaction.latest is None or at <= transaction.latest)
-            and (listed.before == change.before or change.after is None)
-            # apt counts what is built for all architectures among the machine's own.
+            and (listed.before == change.before or (change.after is None and not listed.before))
+            and (listed.kind == "Purge" or change.kind != "purge")
+            # apt counts packages for all architectures among the machine's own.
             and (listed.arch == change.arch or change.arch in ("all", "") or not listed.arch)
         ]
         if len(fitting) < 2:
             return fitting[0] if fitting else None
-        begun = [transaction for transaction in fitting if transaction.at == at]
+        begun = [transaction for transaction in fitting if at in transaction.starts]
         return begun[min(nth, len(begun) - 1)] if begun else fitting[-1]
 
     def over(self, since: str) -> Iterator[Transaction]:
@@ -251,7 +265,7 @@ def read_transactions(lines: Iterable[Line], clock: Clock) -> tuple[list[Transac
             if name == "Start-Date":
                 current = None
                 at, earliest, latest = clock.moment(" ".join(value.split()))
-                current = Transaction(line, clock.fold, at, earliest)
+                current = Transaction(line, clock.fold, at, (earliest, latest))
                 if found and not found[-1].ended:
                     # It was killed; if the clock was set back since, this start says nothing of when.
                     found[-1].latest = latest if latest >= found[-1].at else found[-1].at + STEP_TIME

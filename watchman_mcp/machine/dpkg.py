@@ -12,8 +12,9 @@ STEP_TIME = timedelta(days=2)
 
 _STAMP = len("2026-01-31 23:59:59")
 _WORD = _STAMP + 1
-_STATUS = "status "
-_CLOSING = ("status installed ", "status config-files ", "status not-installed ")
+_STATE = _WORD + len("status ")
+_CLOSING = frozenset("icn")
+"""First letters of the states that end a step: installed, config-files, not-installed."""
 _COMING = frozenset({"install", "upgrade"})
 _GOING = frozenset({"remove", "purge", "disappear"})
 _IDLE = frozenset({"startup", "configure", "trigproc", "conffile"})
@@ -48,7 +49,7 @@ class Clock:
 
 def written(moment: datetime) -> str:
     """A moment as keys and names of runs hold it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat("T", "seconds")[:_STAMP] + "Z"
 
 
 @dataclass(slots=True, eq=False)
@@ -115,14 +116,13 @@ class DpkgLog:
             text = line.text
             if text[:_STAMP] != self._stamp and not self._turn(text := text.lstrip("\0"), line):
                 self.unreadable += 1
-            elif text.startswith(_CLOSING, _WORD):
-                words = text.split()
-                if len(words) != 6:
+            elif text.startswith("status ", _WORD):
+                if text[_STATE : _STATE + 1] not in _CLOSING:
+                    self.unreadable += text.find(" ", _STATE) < 0
+                elif len(words := text.split()) != 6:
                     self.unreadable += 1
                 elif step := self._close(words[3], words[4], words[5]):
                     yield step
-            elif text.startswith(_STATUS, _WORD):
-                self.unreadable += text.find(" ", _WORD + len(_STATUS)) < 0
             else:
                 words = text.split()
                 if self._settling and words[2:4] != ["purge", self._settling]:
@@ -180,8 +180,9 @@ class DpkgLog:
             if self._settling:
                 self._open[who].action, self._settling = action, ""
             else:
-                # What is purged after an earlier removal was no longer there.
-                self._begin(action, who, None if action == "purge" else _version(words[4]), None)
+                step = self._begin(action, who, _version(words[4]), None)
+                if action == "purge":  # after a removal of its own, so that it was no longer there
+                    step.before = None
         elif action not in _IDLE:
             self.unreadable += 1
 

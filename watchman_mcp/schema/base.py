@@ -76,9 +76,16 @@ class Label(BaseModel):
         return {"subject": str(values.get("name") or values[cls.identity[-1]])}
 
     @classmethod
-    def explained_by(cls, event: dict[str, Any], after: dict[str, Any] | None) -> bool:
-        """Whether a recorded event about the node leads to the state `after`."""
+    def explained_by(
+        cls, event: dict[str, Any], before: dict[str, Any] | None, after: dict[str, Any] | None
+    ) -> bool:
+        """Whether a recorded event about the node leads from the state `before` to the state `after`."""
         return True
+
+    @classmethod
+    def passing(cls, values: dict[str, Any]) -> bool:
+        """Whether a node with these values is on its way to another state, which a record will tell."""
+        return False
 
 
 def path_of(label: type[Label], *identity: object) -> str:

@@ -9,6 +9,9 @@ from pydantic import Field
 
 from .base import EdgeType, Label
 
+PASSING = ("half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending")
+"""States of dpkg between two others."""
+
 
 class Software(Label):
     """A package that is, or was, installed by a package manager."""
@@ -59,10 +62,20 @@ class Software(Label):
         return {"subject": values["key"], "package_name": values["key"], "previous": previous, **same}
 
     @classmethod
-    def explained_by(cls, event: dict[str, Any], after: dict[str, Any] | None) -> bool:
-        """An install or update to the version that is there; a removal of what is not."""
+    def explained_by(
+        cls, event: dict[str, Any], before: dict[str, Any] | None, after: dict[str, Any] | None
+    ) -> bool:
+        """An install or update to the version that is there; a removal of what is not; never a hold."""
         gone = event["type"] in ("package_remove", "package_purge")
-        return gone if after is None else not gone and event["version"] == after["version"]
+        if after is None or gone:
+            return gone and after is None
+        same = before is not None and all(before[name] == after[name] for name in ("version", "state"))
+        return not same and bool(event["version"] == after["version"])
+
+    @classmethod
+    def passing(cls, values: dict[str, Any]) -> bool:
+        """A package that is unpacked and not configured yet, or waits for what others do."""
+        return values["state"] in PASSING
 
 
 def compare_versions(manager: str, one: str, other: str) -> int:

@@ -20,6 +20,16 @@ NAME = "watchman.db"
 VERSION = 1
 """Number of the newest migration; kept in the file as `user_version`."""
 
+WRITER = (
+    "synchronous = NORMAL",
+    "temp_store = MEMORY",
+    "journal_size_limit = 67108864",
+    # Ids are hashes, so a batch of events touches pages all over an index: each is to be read and written once.
+    "cache_size = -32768",
+    "wal_autocheckpoint = 8000",
+)
+"""How the connection that writes works: 32 MiB of pages at most, and a log of as many before it is folded in."""
+
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
 """What turns a file of version N-1 into version N, where adding tables and columns is not enough."""
 
@@ -127,7 +137,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
     """Make what is missing: tables, columns that the vocabulary gained, views, the store's own id."""
-    for pragma in ("synchronous = NORMAL", "temp_store = MEMORY", "journal_size_limit = 67108864"):
+    for pragma in WRITER:
         db.execute(f"PRAGMA {pragma}")
     db.execute("BEGIN IMMEDIATE")
     _add_columns(db)

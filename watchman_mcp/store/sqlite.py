@@ -192,10 +192,12 @@ class Store:
         )
 
     def _write_ghosts(self, rows: list[NodeRow], at: str) -> None:
+        by_label: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for seq, row in zip(self._next(len(rows)), rows, strict=True):
-            kept = table(row.label)
             gone = to_text(row.gone_at) if row.gone_at else at
-            self._db.execute(kept.insert_new, (seq, row.id, *kept.encode(row.values), gone, gone, row.scope))
+            by_label[row.label].append((seq, row.id, *table(row.label).encode(row.values), gone, gone, row.scope))
+        for name, values in by_label.items():
+            self._db.executemany(table(name).insert_new, values)
 
     def _write_events(self, rows: list[EventRow], at: str) -> int:
         kept = table("Event")

@@ -215,7 +215,7 @@ def cursor_from(cursor: str, size: int) -> list[Any]:
 
 
 def compact(model: BaseModel) -> dict[str, Any]:
-    """The null-free form of an answer that both the text and the structured content carry; its tail comes last.
+    """The null-free form of an answer, for the text and the structured content alike; its tail comes last.
 
     Pages are made to fit before; where a few texts of strangers alone are too long, they are shortened here.
     """
@@ -226,10 +226,8 @@ def compact(model: BaseModel) -> dict[str, Any]:
     for length in (1000, 300, 100, 40):
         if size(content) <= MAX_BYTES:
             break
-        content = {
-            name: part if name == "next_cursor" else _shortened(part, length)
-            for name, part in content.items()
-        }
+        short = {name: part if name == "next_cursor" else _shortened(part, length) for name, part in content.items()}
+        content = {"found": content["found"], "cut": "long texts are shortened where … stands", **short}
     return content
 
 

@@ -32,6 +32,7 @@ from .answers import (
     fit,
     frame_of,
 )
+from .packages import changed_fields
 
 KINDS: dict[str, str] = {"any": "*", "package": "package_*", "host": "host_*"}
 NAMES = {"Software": "key", "Host": "name"}
@@ -155,11 +156,13 @@ def _events(
     if subject:
         sql = f"SELECT *, 1 AS n, ts AS last_ts FROM Event WHERE {where} AND seq <= :seq ORDER BY ts DESC, seq DESC LIMIT :limit OFFSET :offset"
     else:
+        # Grouped by what a group needs alone; the rest is read for the lines of this page only.
         sql = (
-            "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM "
-            f"(SELECT * FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) "
-            "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16) || coalesce(location, '')), type "
-            "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset"
+            "SELECT g.n, g.ts, g.last_ts, g.subjects, e.* FROM (SELECT min(seq) AS first, count(*) AS n, min(ts) AS ts, "
+            "max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM (SELECT seq, ts, type, subject, "
+            "coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16) || coalesce(location, '')) AS run "
+            f"FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) GROUP BY run, type "
+            "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset) g JOIN Event e ON e.seq = g.first ORDER BY g.last_ts DESC"
         )
     rows = store.read(sql, parameters)
     items = [_changed(frame, row) for row in rows]
@@ -210,8 +213,8 @@ def _changed(frame: Frame, row: Any) -> Changed:
     if count > 1:
         names = row["subjects"].split(", ")
         subject, what = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else ""), None
-    elif row["fields"] and not what:
-        what = f"{row['fields']}: {row['before']} -> {row['after']}"[:200]
+    elif not row["previous"]:
+        what = changed_fields(row) or what
     return Changed(
         ts=frame.show(row["ts"]) or "",
         until=frame.show(row["last_ts"]) if row["last_ts"][:19] != row["ts"][:19] else None,

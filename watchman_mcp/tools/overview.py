@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 from pydantic import BaseModel
@@ -14,7 +15,9 @@ from watchman_mcp.store.tables import from_text, to_text
 
 from . import reads
 from .answers import Answer, Frame, Tail, frame_of
-from .resources import Disk, Load, disks, newest_sample
+from .resources import Disk, Load, disks, newest_sample, newest_samples
+
+FULL_PERCENT = 90
 
 
 class Lines(BaseModel):
@@ -55,6 +58,7 @@ def overview(store: Store) -> OverviewAnswer:
     if len(frame.unseen()) > 1:
         envelope["unobserved_more"] = f"{len(frame.unseen()) - 1} more; doctor lists them"
     boot = from_text(host["boot_time"]) if host and host["boot_time"] else None
+    packages, odd = _packages(store)
     return OverviewAnswer(
         found="yes" if host or sample else "cannot_tell",
         os=host["os"] if host else None,
@@ -64,9 +68,9 @@ def overview(store: Store) -> OverviewAnswer:
         load=_load(sample) if sample else None,
         disks=[Disk(mount_point=d.mount_point, filesystem=d.filesystem, use_percent=d.use_percent, available_gb=d.available_gb, full_in=d.full_in)
                for d in disks(store, frame, 3)] or None,
-        packages={row["manager"]: row["n"] for row in store.read("SELECT manager, count(*) AS n FROM Software WHERE gone_at IS NULL GROUP BY 1")},
+        packages=dict(packages),
         changes_today=_changes(store, frame),
-        problems=_problems(store, sample) or None,
+        problems=_problems(store, sample, odd) or None,
         **envelope,
     )  # fmt: skip
 
@@ -84,6 +88,15 @@ def _load(sample: dict[str, float]) -> Load:
     return Load(**{name: sample[name] for name in names})
 
 
+def _packages(store: Store) -> tuple[Counter[str], int]:
+    """How many packages each manager has, and how many of all are not fully installed."""
+    rows = store.read("SELECT manager, state, count(*) AS n FROM Software WHERE gone_at IS NULL GROUP BY 1, 2")
+    packages: Counter[str] = Counter()
+    for row in rows:
+        packages[row["manager"]] += row["n"]
+    return packages, sum(row["n"] for row in rows if row["state"] not in (None, "installed"))
+
+
 def _changes(store: Store, frame: Frame) -> Lines:
     midnight = frame.now.astimezone(frame.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     rows = store.read(
@@ -97,7 +110,7 @@ def _changes(store: Store, frame: Frame) -> Lines:
     )
 
 
-def _problems(store: Store, sample: dict[str, float] | None) -> list[str]:
+def _problems(store: Store, sample: dict[str, float] | None, odd: int) -> list[str]:
     """What a person should look at, worst first; constant texts with numbers."""
     problems = list(store.notes)
     if store.trouble:
@@ -105,14 +118,9 @@ def _problems(store: Store, sample: dict[str, float] | None) -> list[str]:
     if sample and sample["memory_available_gb"] is not None and sample["memory_total_gb"]:
         if sample["memory_available_gb"] < 0.05 * sample["memory_total_gb"]:
             problems.append("Less than 5 % of memory is available: system_metrics view=memory")
-    full = store.read(
-        "SELECT count(DISTINCT series) AS n FROM _DiskMetrics WHERE use_percent >= 90000 AND ts = (SELECT max(ts) FROM _DiskMetrics)"
-    )
-    if full[0]["n"]:
-        problems.append(f"{full[0]['n']} file systems are at least 90 % full: system_metrics view=disks")
-    odd = store.read("SELECT count(*) AS n FROM Software WHERE gone_at IS NULL AND state <> 'installed'")[0][
-        "n"
-    ]
+    full = [row for row in newest_samples(store, "DiskMetrics") if (row["use_percent"] or 0) >= FULL_PERCENT]
+    if full:
+        problems.append(f"{len(full)} file systems are at least {FULL_PERCENT} % full: system_metrics view=disks")
     if odd:
         problems.append(f"{odd} packages are not fully installed: query_packages shows their state")
     return problems

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -53,6 +55,23 @@ ACTIONS = {
 }
 ASKED = {"remove": ("package_remove", "package_purge"), "install": ("package_install", "package_reinstall")}
 CAME = ("package_install", "package_update", "package_downgrade", "package_reinstall")
+Columns = dict[str, tuple[str, str]]
+"""Columns of a history by name: what they are of an event, and of a package that only its files date."""
+_KIND: Columns = {"type": ("type", "'package_install'"), "manager": ("manager", "manager")}
+COUNTED: Columns = {**_KIND, "n": ("count(*)", "count(*)")}
+_RUN = "'files:' || manager || ':' || coalesce(location, '') || ':' || substr(installed_at, 1, 16)"
+TOLD: Columns = {
+    "ts": ("ts", "installed_at"),
+    "key": ("subject", "key"),
+    "transaction_id": ("transaction_id", _RUN),
+    "source": ("source", "'files'"),
+    **{name: (name, name) for name in ("version", "location", "seq")},
+    **{
+        name: (name, "NULL")
+        for name in ("previous", "command", "by", "error", "ts_earliest", "fields", "before", "after")
+    },
+    **_KIND,
+}
 
 
 class Change(BaseModel):
@@ -337,16 +356,14 @@ def _history(
         "until": to_text(asked.until),
         "seq": position[0],
     }
-    source = _history_sql(chosen, types)
-    totals = _totals(store, f"SELECT type AS word, count(*) AS n FROM ({source}) GROUP BY 1", chosen, more)
-    totals = {ACTIONS.get(word, word): n for word, n in totals.items()}
-    if len(totals) > 1:
-        by_manager = _totals(
-            store, f"SELECT manager AS word, count(*) AS n FROM ({source}) GROUP BY 1", chosen, more
-        )
-        totals |= {word: n for word, n in by_manager.items() if word != "items"}
-    sql = f"SELECT * FROM ({source}) ORDER BY ts DESC, transaction_id, key, seq DESC LIMIT :limit OFFSET :offset"
-    rows = store.read(sql, {**chosen.parameters, **more, "limit": limit, "offset": position[1]})
+    more |= {"limit": limit, "offset": position[1], "end": position[1] + limit}
+    totals = _history_totals(
+        store, _history_sql(chosen, types, COUNTED, "GROUP BY 2, 1"), {**chosen.parameters, **more}
+    )
+    newest_first = "ORDER BY ts DESC, seq DESC LIMIT"
+    source = _history_sql(chosen, types, TOLD, f"{newest_first} :end")
+    sql = f"SELECT * FROM ({source}) {newest_first} :limit OFFSET :offset"
+    rows = store.read(sql, {**chosen.parameters, **more})
     transactions, shown = _group(frame, rows)
     total, end = totals["items"], position[1] + shown
     note = None
@@ -372,25 +389,36 @@ def _history(
     )
 
 
-def _history_sql(chosen: Filter, types: tuple[str, ...]) -> str:
-    """Events, and packages dated by their files; the file's date counts only where no event tells how it came."""
+def _history_totals(store: Store, source: str, parameters: dict[str, Any]) -> dict[str, int]:
+    """How many changes there were of each action, and of each manager."""
+    rows = store.read(source, parameters)
+    actions, managers = Counter[str](), Counter[str]()
+    for row in rows:
+        actions[ACTIONS.get(row["type"], row["type"])] += row["n"]
+        managers[row["manager"] or "other"] += row["n"]
+    return {"items": actions.total(), **dict(sorted(actions.items())), **dict(sorted(managers.items()))}
+
+
+def _history_sql(chosen: Filter, types: tuple[str, ...], columns: Columns, each: str = "") -> str:
+    """Events, and packages dated by their files; the file's date counts only where no event tells how it came.
+
+    `each` groups or bounds both parts alike, so that no more of either is read than a page can show.
+    """
     kinds = ", ".join(f"'{one}'" for one in types)
     came = ", ".join(f"'{one}'" for one in CAME)
     on_event = chosen.where.replace("key ", "subject ")
-    events = (
-        "SELECT ts, type, subject AS key, version, previous, manager, location, command, by, transaction_id, source, error, "
-        "ts_earliest, fields, before, after, seq "
-        f"FROM Event WHERE type IN ({kinds}) AND ts >= :since AND ts <= :until AND seq <= :seq AND {on_event}"
-    )
-    if "package_install" not in types:
-        return events
-    return events + (
-        " UNION ALL SELECT installed_at, 'package_install', key, version, NULL, manager, location, NULL, NULL, "
-        "'files:' || manager || ':' || coalesce(location, '') || ':' || substr(installed_at, 1, 16), 'files', NULL, NULL, NULL, NULL, NULL, seq "
-        "FROM Software WHERE gone_at IS NULL AND installed_at IS NOT NULL "
-        f"AND installed_at >= :since AND installed_at <= :until AND {chosen.where} AND NOT EXISTS "
-        f"(SELECT 1 FROM Event e WHERE e.acted_on = Software.id AND e.type IN ({came}))"
-    )
+    of_event, of_files = (", ".join(f"{pair[n]} AS {c}" for c, pair in columns.items()) for n in (0, 1))
+    parts = [
+        f"SELECT {of_event} FROM Event WHERE type IN ({kinds}) AND ts >= :since AND ts <= :until AND seq <= :seq "
+        f"AND {on_event} {each}"
+    ]
+    if "package_install" in types:
+        parts.append(
+            f"SELECT {of_files} FROM Software WHERE gone_at IS NULL AND installed_at >= :since AND "
+            f"installed_at <= :until AND {chosen.where} AND NOT EXISTS "
+            f"(SELECT 1 FROM Event e WHERE e.acted_on = Software.id AND e.type IN ({came})) {each}"
+        )
+    return " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
 
 
 def _group(frame: Frame, rows: list[Any]) -> tuple[list[Transaction], int]:
@@ -426,16 +454,20 @@ def _group(frame: Frame, rows: list[Any]) -> tuple[list[Transaction], int]:
 
 
 def _change(row: Any) -> Change:
-    what = None
-    if row["type"] == "package_changed" and row["fields"]:
-        what = f"{row['fields']}: {row['before']} -> {row['after']}"[:200]
     return Change(
         action=ACTIONS.get(row["type"], row["type"]),
         name=row["key"],
         version=row["version"],
         previous=row["previous"],
-        what=what,
+        what=changed_fields(row) if row["type"] == "package_changed" else None,
     )
+
+
+def changed_fields(event: Any) -> str | None:
+    """The properties that an event tells to have changed, with their values before and after."""
+    fields, before, after = (json.loads(event[side] or "[]") for side in ("fields", "before", "after"))
+    changed = [f"{f} {b or 'none'} -> {a or 'none'}" for f, b, a in zip(fields, before, after, strict=False)]
+    return _short("; ".join(changed), 200) or None
 
 
 def _short(text: str | None, length: int) -> str | None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
 from watchman_mcp.schema.resources import DiskMetrics, SystemMetrics
 from watchman_mcp.store.sqlite import Store
-from watchman_mcp.store.tables import EPOCH, to_ms
+from watchman_mcp.store.tables import EPOCH, table, to_ms
 
 from . import reads
-from .answers import Answer, Frame, Limit, Since, Tail, Until, Window, clamp, frame_of
+from .answers import MAX_ROWS, Answer, Frame, Limit, Since, Tail, Until, Window, clamp, fit, frame_of
 
+T = TypeVar("T")
 POINTS = 60
 BARS = "▁▂▃▄▅▆▇█"
 VIEWS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -145,7 +146,8 @@ def system_metrics(
         answer.window = Window(
             since=frame.show(start), until=frame.show(asked.until), covered=frame.covered(start)
         )
-        answer.series = _series(store, frame, view, start, asked.until, clamp(limit))
+        series = _series(store, frame, view, start, asked.until, clamp(limit))
+        answer.series = _page(answer, "series", series, len(series))
         answer.found = "yes" if answer.series else "none"
         return answer
     if view in SHOWN:
@@ -157,20 +159,25 @@ def system_metrics(
 def _parts(store: Store, frame: Frame, view: str, answer: MetricsAnswer, limit: int) -> None:
     """The lists that a view shows beside the machine's own numbers."""
     if view in ("summary", "disks"):
-        answer.disks = disks(store, frame, limit)
+        answer.disks = _page(answer, "disks", disks(store, frame), limit)
     if view in ("network", "io"):
         rows = newest_samples(store, "InterfaceMetrics")
-        answer.network = [
-            _from(Traffic, row)
-            for row in sorted(rows, key=lambda r: -(r["rx_mb_s"] or 0) - (r["tx_mb_s"] or 0))
-        ][:limit]
+        rows.sort(key=lambda r: -(r["rx_mb_s"] or 0) - (r["tx_mb_s"] or 0))
+        answer.network = _page(answer, "interfaces", [_from(Traffic, row) for row in rows], limit)
     if view in ("processes", "cpu", "memory", "summary"):
         key = "memory_mb" if view == "memory" else "cpu_percent"
         rows = sorted(newest_samples(store, "ProcessMetrics"), key=lambda r: -(r[key] or 0))
-        count = limit if view == "processes" else 3
-        answer.processes = [
-            _from(Process, {**dict(row), "started_at": frame.show(row["started_at"])}) for row in rows[:count]
-        ]
+        rows = rows if view == "processes" else rows[:3]
+        busiest = [_from(Process, {**row, "started_at": frame.show(row["started_at"])}) for row in rows]
+        answer.processes = _page(answer, "processes", busiest, limit)
+
+
+def _page(answer: MetricsAnswer, what: str, rows: list[T], limit: int) -> list[T]:
+    """As many rows as are wanted and fit into the answer, which says so where that is not all."""
+    page = rows[: min(limit, fit(rows))]
+    if len(page) < len(rows):
+        answer.cut = f"{len(page)} of {len(rows)} {what}; the rest is lower; more with limit"
+    return page
 
 
 def newest_sample(store: Store, label: str) -> Any:
@@ -191,15 +198,11 @@ def newest_samples(store: Store, label: str) -> list[Any]:
 
 
 def _columns(label: str) -> list[str]:
-    from watchman_mcp.store.tables import table
-
     return ["series", *[c.name for c in table(label).measures]]
 
 
 def _readable(store: Store, label: str, row: dict[str, Any]) -> dict[str, Any]:
     """A kept sample with its series' names and its floats in their own unit."""
-    from watchman_mcp.store.tables import table
-
     kept = table(label)
     for column in kept.measures:
         value = row[column.name]
@@ -219,7 +222,7 @@ def _load(row: Any, names: Sequence[str]) -> Load:
     return Load(**{name: row[name] for name in names})
 
 
-def disks(store: Store, frame: Frame, limit: int) -> list[Disk]:
+def disks(store: Store, frame: Frame, limit: int = MAX_ROWS) -> list[Disk]:
     """The file systems, fullest first, with the time until each is full at the pace of the last week."""
     rows = sorted(newest_samples(store, "DiskMetrics"), key=lambda r: -(r["use_percent"] or 0))
     return [_from(Disk, {**row, "full_in": _full_in(store, row)}) for row in rows[:limit]]
@@ -235,6 +238,8 @@ def _full_in(store: Store, row: dict[str, Any]) -> str | None:
     if hours < 6 or grown <= 0.01:
         return None
     left = row["available_gb"] / (grown / hours)
+    if left < 48:
+        return f"{left:.0f} hours"
     return f"{left / 24:.0f} days" if left < 24 * 365 else None
 
 
