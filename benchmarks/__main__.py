@@ -1,4 +1,4 @@
-"""Runs the measurements of this folder and prints one table; a budget that is not kept is said, and fails nothing."""
+"""Runs the measurements of this folder and prints one table; a budget that is not kept is said, no more."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from benchmarks.rows import Row, shown
 
 
 def measurements() -> list[str]:
-    """The modules of this folder that measure something; those that begin with an underscore lend them a hand."""
+    """The modules that measure something; those that begin with an underscore lend them a hand."""
     return sorted(m.name for m in iter_modules(folder) if not m.name.startswith("_") and m.name != "rows")
 
 
@@ -52,8 +52,9 @@ def _machine(quick: bool) -> str:
         memory = int(next(lines).split()[1]) // 2**20
     load = os.getloadavg()[0]
     return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {memory} GiB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, load {load:.1f}{', quick' if quick else ''}"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {memory} GiB, "
+        f"Linux {platform.release()}, Python {platform.python_version()}, load {load:.1f}"
+        f"{', quick' if quick else ''}"
     )
 
 

@@ -70,7 +70,7 @@ def install(
         software = Software(
             key=name(number),
             name=name(number),
-            version=f"{chance.randint(0, 9)}.{chance.randint(0, 40)}.{chance.randint(0, 20)}-{chance.randint(1, 5)}",
+            version=f"{chance.randint(0, 9)}.{chance.randint(0, 40)}.{chance.randint(0, 20)}-1",
             manager=manager,
             architecture="amd64" if manager == "apt" else None,
             location=location,

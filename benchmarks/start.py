@@ -10,15 +10,15 @@ PLAIN = "plain SDK server"
 
 
 def run(quick: bool) -> list[Row]:
-    """Spawns beside a running daemon, first starts in a new home, and memory, each taking turns with the plain server."""
+    """Spawns beside a running daemon, first starts in a new home, and memory; each beside the peer."""
     with plain_server() as (plain, plain_env), home() as ours:
         ours.serve()
         spawn: tuple[list[float], list[float]] = ([], [])
-        for _ in range(7 if quick else 15):
+        for _ in range(5 if quick else 15):
             spawn[0].append(_listed(BRIDGE, ours.env))
             spawn[1].append(_listed(plain, plain_env))
         first: tuple[list[float], list[float]] = ([], [])
-        for _ in range(3 if quick else 5):
+        for _ in range(2 if quick else 5):
             first[0].append(_first_answer())
             first[1].append(_greeted(plain, plain_env))
         with ours.client() as client, opened(plain, plain_env) as peer:

@@ -156,8 +156,8 @@ class Intake:
     def finish(self) -> None:
         """The look is complete: compare, and write everything in one transaction."""
         look, outcome = self.look, self.outcome
-        for scope in look.failed:
-            self.snapshots.pop(scope, None)
+        for scope in self.snapshots.keys() - look.seen - {self.collector.name}:
+            del self.snapshots[scope]  # not looked at to its end
         parts = look.seen or look.failed or any(scope != self.collector.name for scope in self.snapshots)
         for scope in look.seen | (set() if parts or not self.has_state else {self.collector.name}):
             self.snapshots.setdefault(scope, history.Snapshot(scope))

@@ -44,7 +44,8 @@ def apply(store: Store, settings: Settings, now: datetime) -> None:
     _drop_journal(store, now - timedelta(days=kept.journal_days))
     for one in samples():
         roll_up(store, one, now - timedelta(days=kept.samples_raw_days))
-        store.prune(one.name, now - timedelta(days=kept.samples_days))
+        longest = timedelta(days=kept.samples_days)
+        store.prune(one.name, now - min(one.label.keep or longest, longest))
     _keep_under_cap(store, now)
     _check(store, now)
 
@@ -101,7 +102,7 @@ def roll_up(store: Store, kept: Table, before: datetime) -> None:
     name, limit = f"_{kept.name}", to_ms(before) // (ROLLED_SECONDS * 1000) * ROLLED_SECONDS * 1000
     numbers = [c.name for c in kept.measures if not c.many]
     lists = [c.name for c in kept.measures if c.many]
-    means = ", ".join([f'round(avg("{n}"))' for n in numbers] + [f'max("{n}")' for n in lists])
+    means = ", ".join([f'round(avg("{n}"))' for n in numbers] + ["NULL" for _ in lists])
     columns = ", ".join(f'"{n}"' for n in numbers + lists)
 
     def roll(db: sqlite3.Connection) -> int:

@@ -13,6 +13,7 @@ from functools import partial
 
 import anyio
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from watchman_mcp.cleaning import Cleaner
 from watchman_mcp.collectors import Collector, Look
@@ -85,33 +86,46 @@ class Runner:
         self.watch_error = ""
         """Why changes are not noticed at once; empty while they are."""
         self.deadline = deadline
+        self._tasks: TaskGroup
         self._limiter = anyio.CapacityLimiter(8)
         self._locks = {name: anyio.Lock() for name in self.collectors}
 
     async def run(self) -> None:
         """Look at everything, again at each interval and when something watched changes; until cancelled."""
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             for collector in self.collectors.values():
-                tasks.start_soon(self._keep_looking, collector)
+                if self.is_on(collector):
+                    tasks.start_soon(self._keep_looking, collector)
+                else:
+                    await self._say_off(collector)
             tasks.start_soon(self._keep_watching)
 
-    async def scan(
-        self, names: Iterable[str], progress: Callable[[int, int, str], Awaitable[None]] | None = None
-    ) -> None:
-        """Look again now, and wait until these collectors have."""
-        names = list(names)
-        done = 0
-        async with anyio.create_task_group() as tasks:
+    def is_on(self, collector: Collector) -> bool:
+        """Whether the settings want it."""
+        return not collector.feature or bool(getattr(self.settings.features, collector.feature))
 
-            async def one(name: str) -> None:
-                nonlocal done
-                await self._look(self.collectors[name])
-                done += 1
-                if progress:
-                    await progress(done, len(names), name)
+    async def _say_off(self, collector: Collector) -> None:
+        outcome = Outcome(datetime.now(UTC))
+        outcome.fail("off", f"[features] {collector.feature} is false")
+        await self._record(self.status[collector.name], outcome)
+        self.status[collector.name].looked.set()
 
-            for name in names:
-                tasks.start_soon(one, name)
+    async def scan(self, names: Iterable[str]) -> None:
+        """Look again now, and wait until these collectors have; who stops waiting stops no look."""
+        looks = [self._begin(self.collectors[name]) for name in names if self.is_on(self.collectors[name])]
+        for over in looks:
+            await over.wait()
+
+    def _begin(self, collector: Collector) -> anyio.Event:
+        over = anyio.Event()
+
+        async def look() -> None:
+            await self._look(collector)
+            over.set()
+
+        self._tasks.start_soon(look)
+        return over
 
     async def first_look(self, labels: Iterable[str], seconds: float = 10.0) -> None:
         """Wait until the collectors that own these labels have looked once, but not for long."""
@@ -170,6 +184,7 @@ class Runner:
 
     async def _observe_in_time(self, collector: Collector, status: Status, outcome: Outcome) -> None:
         """Look in a thread, which is left to itself past the deadline; no other look begins meanwhile."""
+        status.hangs = lambda: not outcome.returned
         with anyio.move_on_after(self.deadline) as deadline:
             try:
                 await to_thread.run_sync(
@@ -186,7 +201,6 @@ class Runner:
                 outcome.fail("failed", f"{type(error).__name__} in the collector; the log has the rest")
         if deadline.cancelled_caught:
             outcome.fail("stuck", f"no answer within {self.deadline:.0f} s")
-            status.hangs = lambda: not outcome.returned
 
     def _observe(self, collector: Collector, outcome: Outcome) -> None:
         """In a worker thread: read, clean, compare, write."""

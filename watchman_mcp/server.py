@@ -16,7 +16,7 @@ import anyio
 from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
-from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.types import INVALID_PARAMS, CallToolResult, Completion, TextContent, ToolAnnotations
 
@@ -115,7 +115,7 @@ class Server:
         try:
             content = await self.answer(tool, arguments)
         except WatchmanError as error:
-            raise ToolError(str(error)) from error
+            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 

@@ -164,7 +164,7 @@ def test_a_run_of_apt_that_takes_longer_than_some_looks_is_told_once(
     watchman: Watchman, tmp_path: Path
 ) -> None:
     slow = {"postinst": "sleep 8\n"}
-    interested = {"triggers": "interest-noawait /usr/share/rig-share\n", "postinst": "sleep 1\n"}
+    interested = {"triggers": "#!\ninterest-noawait /usr/share/rig-share\n", "postinst": "sleep 1\n"}
     first = [
         Deb("rig-slow", "1.0"),
         Deb("rig-waits", "1.0", depends="rig-slow"),

@@ -311,6 +311,6 @@ def test_a_daemon_that_is_killed_under_load_loses_no_answer_no_subscription_and_
     assert Counter(one[:3] for one in events) == Counter(one[:3] for one in truth)
     assert "observed" not in {source for *_, source in events}
     print(
-        f"{len(pids)} daemons killed: {len(asked)} requests, {len(failed)} of them failed, none twice or never, "
+        f"{len(pids)} daemons killed: {len(asked)} requests, {len(failed)} failed, none twice or never, "
         f"{len(events)} events of {len(truth)} changes"
     )

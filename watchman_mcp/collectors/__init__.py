@@ -75,6 +75,8 @@ class Collector:
     emits: tuple[type[Label] | EdgeType, ...]
     every: Callable[[Settings], float]
     watch: tuple[str, ...] = ()
+    feature: str = "system_monitoring"
+    """The key of `[features]` that turns it off; empty: always on."""
     version: int = 1
     logged: bool = False
     """Whether the machine's own log tells the changes; one it does not tell waits a look to be an event."""

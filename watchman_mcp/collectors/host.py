@@ -49,7 +49,7 @@ def collect(look: Look) -> Iterator[Host]:
     name = kernel.name if kernel else read_hostname(_optional(files, "/etc/hostname"))
     yield Host(
         machine=machine,
-        name=name or release.get("DEFAULT_HOSTNAME", "localhost"),
+        name=look.settings.host.name or name or release.get("DEFAULT_HOSTNAME", "localhost"),
         os=release.get("PRETTY_NAME") or release.get("NAME"),
         os_id=release.get("ID"),
         os_version=release.get("VERSION_ID"),
@@ -90,4 +90,6 @@ def _optional(files: Files, path: str) -> str:
     return files.text(path) if files.exists(path) else ""
 
 
-collector = Collector(collect, emits=(Host,), every=minutes(10), watch=("/etc/hostname", "/etc/os-release"))
+collector = Collector(
+    collect, emits=(Host,), every=minutes(10), watch=("/etc/hostname", "/etc/os-release"), feature=""
+)

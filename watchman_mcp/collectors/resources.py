@@ -80,7 +80,10 @@ def collect(look: Look) -> Iterator[Label]:
         look.marks["boot_time"] = boot_time
     files = look.machine.files
     users = read_users(files.text(USERS)) if files.exists(USERS) else {}
-    yield from rows(sample, boot_time, users)
+    wanted = look.settings.network.monitor_interfaces
+    for row in rows(sample, boot_time, users):
+        if not wanted or not isinstance(row, InterfaceMetrics) or row.interface in wanted:
+            yield row
 
 
 @lru_cache(maxsize=8)
@@ -144,4 +147,5 @@ collector = Collector(
     collect,
     emits=(SystemMetrics, DiskMetrics, InterfaceMetrics, ProcessMetrics),
     every=lambda settings: settings.monitoring.metrics_interval,
+    feature="resource_monitoring",
 )

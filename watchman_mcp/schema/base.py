@@ -35,7 +35,7 @@ class Label(BaseModel):
     series: ClassVar[tuple[str, ...] | None] = None
     """For samples only: the fields that name the measured thing; the rest are its numbers at `timestamp`."""
     keep: ClassVar[timedelta | None] = None
-    """How long a vanished node of this label is kept; None: as `[retention] tombstones_days` says."""
+    """How long a vanished node, or a sample, of this label is kept at most; None: as `[retention]` says."""
     word: ClassVar[str] = ""
     """The domain word of the label's event types, `package` in `package_install`."""
     changed_at: ClassVar[str] = ""

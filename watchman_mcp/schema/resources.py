@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from pydantic import Field
@@ -82,6 +82,7 @@ class ProcessMetrics(Label):
 
     identity: ClassVar = ("pid", "started_at", "timestamp")
     series: ClassVar = ("name", "pid", "started_at", "user")
+    keep: ClassVar = timedelta(days=7)
 
     name: str = Field(description="Name of the program.")
     pid: int = Field(description="Process id.")

@@ -24,11 +24,11 @@ WRITER = (
     "synchronous = NORMAL",
     "temp_store = MEMORY",
     "journal_size_limit = 67108864",
-    # Ids are hashes, so a batch of events touches pages all over an index: each is to be read and written once.
+    # Ids are hashes, so a batch of events touches pages all over an index: each is read and written once.
     "cache_size = -32768",
     "wal_autocheckpoint = 8000",
 )
-"""How the connection that writes works: 32 MiB of pages at most, and a log of as many before it is folded in."""
+"""How the connection that writes works: 32 MiB of pages at most, and a log of as many before it is folded."""
 
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
 """What turns a file of version N-1 into version N, where adding tables and columns is not enough."""

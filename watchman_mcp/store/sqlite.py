@@ -24,6 +24,8 @@ from .tables import samples, table, to_ms, to_text
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 READERS = 4
+ENDED = {"Event": "ts < ?", "CollectorRun": "last_at < ?"}
+"""What makes a node old, where it is not that it vanished."""
 CHUNK = 5000
 
 
@@ -195,7 +197,8 @@ class Store:
         by_label: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for seq, row in zip(self._next(len(rows)), rows, strict=True):
             gone = to_text(row.gone_at) if row.gone_at else at
-            by_label[row.label].append((seq, row.id, *table(row.label).encode(row.values), gone, gone, row.scope))
+            encoded = table(row.label).encode(row.values)
+            by_label[row.label].append((seq, row.id, *encoded, gone, gone, row.scope))
         for name, values in by_label.items():
             self._db.executemany(table(name).insert_new, values)
 
@@ -313,17 +316,15 @@ class Store:
         if label in {t.name for t in samples()}:
             condition, table_name, value = "ts < ?", f"_{label}", to_ms(before)
         else:
-            condition, table_name, value = (
-                ("ts < ?" if label == "Event" else "gone_at < ?"),
-                label,
-                to_text(before),
-            )
+            condition, table_name, value = ENDED.get(label, "gone_at < ?"), label, to_text(before)
         total = 0
         while True:
             deleted = self.change(lambda db: _delete(db, table_name, condition, value))
             total += deleted
             if deleted < CHUNK:
                 break
+        if total and label in {t.name for t in samples()}:
+            self.change(lambda db: self._forget_series(db, label))
         if total:
             mark = self._seq + 1
             self.change(
@@ -333,6 +334,12 @@ class Store:
                 )
             )
         return total
+
+    def _forget_series(self, db: sqlite3.Connection, label: str) -> None:
+        """Drop the names of measured things of which no sample is left."""
+        left = f'SELECT 1 FROM "_{label}" m WHERE m.series = "_{label}_series".series'
+        db.execute(f'DELETE FROM "_{label}_series" WHERE NOT EXISTS ({left})')
+        self._series.clear()
 
 
 def _delete(db: sqlite3.Connection, name: str, condition: str, value: Any) -> int:

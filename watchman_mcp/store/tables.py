@@ -41,10 +41,10 @@ EXTRA_COLUMNS = {"Event": (("acted_on", "TEXT"),)}
 """An event acts on one thing: the edge is a column of its row, and part of the public view `edges`."""
 
 INDEXES = {
-    # The first is long because it answers alone how many changes of each kind there were; the others are short
-    # because every index is paid for at each of the many rows of a log's first reading.
+    # The first is long because it answers alone how many changes of each kind there were; the others are
+    # short because every index is paid for at each of the many rows of a log's first reading.
     "Event": ("(ts, type, manager)", "(subject)", "(acted_on)"),
-    # The third counts what is there without its rows, the fourth finds what was installed in a stretch of time.
+    # The third counts what is there without its rows, the fourth finds what was installed when.
     "Software": (
         "(key, manager, architecture, location)",
         "(scope)",

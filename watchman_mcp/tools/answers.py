@@ -132,7 +132,7 @@ class Frame:
         """What the collectors behind the answer could not look at."""
         found = []
         for run in self.runs:
-            if run["status"] in ("failed", "stuck", "unavailable"):
+            if run["status"] in ("failed", "stuck", "unavailable", "off"):
                 why = run["error"] or run["status"]
                 found.append(Unseen(what=run["collector"], why=_shortened(why, WHY), fix=fix_for(why)))
             for entry in json.loads(run["unobserved"] or "[]"):

@@ -158,11 +158,13 @@ def _events(
     else:
         # Grouped by what a group needs alone; the rest is read for the lines of this page only.
         sql = (
-            "SELECT g.n, g.ts, g.last_ts, g.subjects, e.* FROM (SELECT min(seq) AS first, count(*) AS n, min(ts) AS ts, "
-            "max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM (SELECT seq, ts, type, subject, "
-            "coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16) || coalesce(location, '')) AS run "
+            "SELECT g.n, g.ts, g.last_ts, g.subjects, e.* FROM (SELECT min(seq) AS first, count(*) AS n, "
+            "min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM ("
+            "SELECT seq, ts, type, subject, coalesce(transaction_id || coalesce(command, ''), "
+            "source || substr(ts, 1, 16) || coalesce(location, '')) AS run "
             f"FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) GROUP BY run, type "
-            "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset) g JOIN Event e ON e.seq = g.first ORDER BY g.last_ts DESC"
+            "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset) g JOIN Event e ON e.seq = g.first "
+            "ORDER BY g.last_ts DESC"
         )
     rows = store.read(sql, parameters)
     items = [_changed(frame, row) for row in rows]

@@ -90,7 +90,8 @@ def _load(sample: dict[str, float]) -> Load:
 
 def _packages(store: Store) -> tuple[Counter[str], int]:
     """How many packages each manager has, and how many of all are not fully installed."""
-    rows = store.read("SELECT manager, state, count(*) AS n FROM Software WHERE gone_at IS NULL GROUP BY 1, 2")
+    sql = "SELECT manager, state, count(*) AS n FROM Software WHERE gone_at IS NULL GROUP BY 1, 2"
+    rows = store.read(sql)
     packages: Counter[str] = Counter()
     for row in rows:
         packages[row["manager"]] += row["n"]
@@ -118,9 +119,9 @@ def _problems(store: Store, sample: dict[str, float] | None, odd: int) -> list[s
     if sample and sample["memory_available_gb"] is not None and sample["memory_total_gb"]:
         if sample["memory_available_gb"] < 0.05 * sample["memory_total_gb"]:
             problems.append("Less than 5 % of memory is available: system_metrics view=memory")
-    full = [row for row in newest_samples(store, "DiskMetrics") if (row["use_percent"] or 0) >= FULL_PERCENT]
-    if full:
-        problems.append(f"{len(full)} file systems are at least {FULL_PERCENT} % full: system_metrics view=disks")
+    used = [row["use_percent"] or 0 for row in newest_samples(store, "DiskMetrics")]
+    if full := sum(percent >= FULL_PERCENT for percent in used):
+        problems.append(f"{full} file systems are at least {FULL_PERCENT} % full: system_metrics view=disks")
     if odd:
         problems.append(f"{odd} packages are not fully installed: query_packages shows their state")
     return problems

@@ -307,7 +307,7 @@ def _ends(store: Store, wanted: str, given: str, node: str) -> list[str] | None:
 
 def _lines(store: Store, frame: Frame, row: Any) -> list[str]:
     """The newest changes of one package, newest first, and whether it was ever updated."""
-    rows = store.read("SELECT * FROM Event WHERE acted_on = ? ORDER BY ts DESC LIMIT 5", (row["id"],))
+    rows = store.read("SELECT * FROM Event WHERE acted_on = ? ORDER BY ts DESC, seq DESC LIMIT 5", (row["id"],))
     lines = []
     for event in rows:
         versions = " -> ".join(v for v in (event["previous"], event["version"]) if v)
@@ -409,8 +409,8 @@ def _history_sql(chosen: Filter, types: tuple[str, ...], columns: Columns, each:
     on_event = chosen.where.replace("key ", "subject ")
     of_event, of_files = (", ".join(f"{pair[n]} AS {c}" for c, pair in columns.items()) for n in (0, 1))
     parts = [
-        f"SELECT {of_event} FROM Event WHERE type IN ({kinds}) AND ts >= :since AND ts <= :until AND seq <= :seq "
-        f"AND {on_event} {each}"
+        f"SELECT {of_event} FROM Event WHERE type IN ({kinds}) AND ts >= :since AND ts <= :until "
+        f"AND seq <= :seq AND {on_event} {each}"
     ]
     if "package_install" in types:
         parts.append(
