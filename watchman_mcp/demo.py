@@ -6,22 +6,34 @@ import sys
 from typing import Any
 
 import anyio
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
 from watchman_mcp import screen
+from watchman_mcp.errors import Broken
 
 
 def run() -> int:
-    """Start the server over stdio as a client does, ask the everyday questions, print the answers."""
-    return anyio.run(_converse)
+    """Start the server over stdio as a client does, ask the everyday questions, print the answers.
+
+    Raises: Broken when the server does not answer.
+    """
+    try:
+        return anyio.run(_converse)
+    except MCPError as error:
+        raise Broken(str(error)) from error
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise (Broken(str(first)) if isinstance(first, MCPError) else first) from None
 
 
 async def _converse() -> int:
     console = Console()
-    server = StdioServerParameters(command=sys.executable, args=["-I", "-m", "watchman_mcp.cli"])
+    server = StdioServerParameters(command=sys.executable, args=["-P", "-m", "watchman_mcp.cli"])
     async with Client(server) as client:
         await _ask(console, client, "How is this machine?", "overview", {})
         await _ask(
@@ -56,7 +68,7 @@ async def _ask(
     console.print(Text(f"  {tool}({words})", style="dim"))
     result = await client.call_tool(tool, arguments)
     if result.is_error:
-        raise SystemExit(f"{tool} failed: {result.content[0].text}")
+        raise Broken(f"{tool} failed: {result.content[0].text}")
     screen.answer(tool, result.structured_content, console)
     return dict(result.structured_content)
 

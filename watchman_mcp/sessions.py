@@ -178,7 +178,9 @@ async def _pass_on(wire: _Wire, send: Any, line: bytes) -> None:
         await _refuse(wire, line)
         return
     if isinstance(message, types.JSONRPCNotification) and b'"id"' in line and "id" in json.loads(line):
-        await _refuse(wire, line)  # a request whose id is none is no notification: its client waits for an answer
+        await _refuse(
+            wire, line
+        )  # a request whose id is none is no notification: its client waits for an answer
         return
     wire.unanswered.read(id(wire), message)
     await send.send(SessionMessage(message))

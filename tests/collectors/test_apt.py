@@ -86,9 +86,8 @@ class History:
     def do(self, kind: str, place: int, gap: int) -> None:
         self.serial += 1
         self.now += timedelta(seconds=gap)
-        if kind == "back" and self.now > BEGIN + timedelta(
-            hours=4
-        ):  # the hour that is there twice is not there thrice
+        # The hour that is there twice when summer time ends is never there thrice.
+        if kind == "back" and self.now > BEGIN + timedelta(hours=4):
             self.now -= timedelta(seconds=4001)
         elif kind == "days":
             self.now += timedelta(days=3)

@@ -27,7 +27,7 @@ for name in names:
 print(watchman_mcp.__file__, len(names))
 """
 STANDING = {
-    "json": b'{\r\n\t"theme": "d\xc3\xa4rk",\r\n\t"KEYS" : { "other": {"command": "x", "args": [ ] } },"z":1.50}',
+    "json": b'{\r\n\t"theme": "\xc3\xa4",\r\n\t"KEYS" : { "other": {"command": "x" ,"args": [ ] }},"z":1.50}',
     "toml": b"# mine\nmodel = \"large\"   # a remark\n\n[KEYS.other]\ncommand = 'x'\n\n[last]\nn = 1",
 }
 """Files that a person wrote in an own style, which is to be there again."""
@@ -36,9 +36,8 @@ STANDING = {
 def uv(*words: str | Path) -> None:
     """Run uv from its cache, and from the registry where that does not do."""
     for more in ("--offline", "--quiet"):
-        done = subprocess.run(
-            [sys.executable, "-m", "uv", *words, more], cwd=CHECKOUT, capture_output=True, text=True, timeout=300
-        )  # fmt: skip
+        argv = [sys.executable, "-m", "uv", *words, more]
+        done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
         if done.returncode == 0:
             return
     raise AssertionError(done.stderr)
@@ -57,11 +56,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and what it needs, in the locked versions."""
     place = tmp_path_factory.mktemp("installed")
-    uv("export", "--locked", "--no-dev", "--no-emit-project", "--output-file", place / "locked.txt")
     uv("venv", place / "environment")
-    program = place / "environment/bin/python"
-    uv("pip", "install", "--python", program, "--constraints", place / "locked.txt", wheel)
+    install(wheel, place, "--python", place / "environment/bin/python")
     return place / "environment"
+
+
+def install(wheel: Path, scratch: Path, *where: str | Path) -> None:
+    """Install the wheel and what it needs, in the locked versions."""
+    locked = scratch / "locked.txt"
+    uv("export", "--locked", "--no-dev", "--no-emit-project", "--output-file", locked)
+    uv("pip", "install", "--constraints", locked, *where, wheel)
 
 
 @pytest.fixture
@@ -73,11 +77,11 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def tree(path: Path) -> dict[str, tuple[int, bytes]]:
-    """Mode and content of everything in a directory."""
+    """Mode and content of everything in a home but for Watchman's own state."""
     return {
         str(one.relative_to(path)): (one.stat().st_mode, one.read_bytes() if one.is_file() else b"")
         for one in sorted(path.rglob("*"))
-        if not str(one.relative_to(path)).startswith(".local/state")
+        if one.relative_to(path).parts[0] != ".local"
     }
 
 
@@ -123,6 +127,7 @@ def test_the_program_tells_its_version_and_converses_with_this_machine(
     try:
         version = home.run("--version", program=program)
         demo = home.run("demo", program=program, seconds=120)
+        head = home.run("-c", '"$0" demo | head -n 2', *program, program=("/bin/sh",), seconds=120)
         stopped = home.run("stop", program=program)
     finally:
         home.finish()
@@ -132,8 +137,34 @@ def test_the_program_tells_its_version_and_converses_with_this_machine(
     questions = [line for line in demo.stdout.split("\n") if line.startswith("> ")]
     assert len(questions) >= 6
     assert "How is this machine?" in questions[0]
-    assert os.uname().nodename in demo.stdout
+    assert os.uname().release in demo.stdout
+    assert head.stdout.split("\n")[1] == questions[0]
+    assert (demo.stderr, head.stderr) == ("", "")
+
+
+def test_a_demo_that_gets_no_answer_says_why_in_one_line(environment: Path, home: Home) -> None:
+    home.configure("[store\n")
+
+    demo = home.run("demo", program=(str(environment / "bin/watchman-mcp"),))
+
+    assert demo.returncode == 1
+    assert demo.stderr.splitlines()[-1].startswith("watchman-mcp: The configuration file")
     assert "Traceback" not in demo.stderr
+
+
+def test_an_install_in_the_users_own_site_serves_from_there(wheel: Path, home: Home, tmp_path: Path) -> None:
+    python = os.path.realpath(sys.executable)
+    site = home.path / f".local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    install(wheel, tmp_path, "--target", site, "--python", python)
+
+    session = home.client((python, "-P", "-m", "watchman_mcp.cli"))
+
+    assert session.call("overview")["found"] == "yes"
+    words = Path(f"/proc/{home.pid()}/cmdline").read_text().split("\0")
+    assert str(site) in words
+    assert f"{site}/" in Path(f"/proc/{home.pid()}/maps").read_text()
+    demo = home.run("-P", "-m", "watchman_mcp.cli", "demo", program=(python,))
+    assert (demo.returncode, demo.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("standing", [False, True], ids=["no file", "a file of the person"])
@@ -151,12 +182,12 @@ def test_setup_makes_a_client_start_watchman_and_taking_it_out_leaves_no_trace(
 
     put_in = home.run("setup", name, program=program)
     entry = entry_of(path, client.keys)
-    session = home.client((entry["command"], *entry["args"]))
-    asked = session.call("query_packages", name="base")
+    if not standing:  # once for each client is enough
+        session = home.client((entry["command"], *entry["args"]))
+        assert session.call("query_packages", name="base")["items"][0]["version"] == "12"
     taken_out = home.run("setup", name, "--remove", program=program)
 
     assert (put_in.returncode, taken_out.returncode) == (0, 0), put_in.stderr + taken_out.stderr
     assert str(path) in put_in.stdout
     assert entry["command"] == program[0]
-    assert asked["items"][0]["version"] == "12"
     assert tree(home.path) == before

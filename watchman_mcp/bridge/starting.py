@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MODULE = ("-m", "watchman_mcp.daemon")
-# -I leaves out the user's own site, where `pip install --user` puts this package: it is named then.
+# -I leaves out the user's own site, where `pip install --user` puts this package and newer versions of what
+# it needs: it is named then, and counts before the machine's as it does in the bridge.
 IN_USER_SITE = (
     "-c",
-    "import sys; sys.path.append(sys.argv.pop(1)); from watchman_mcp.daemon import main; sys.exit(main())",
+    "import sys; first = [n for n, p in enumerate(sys.path) if p.endswith('-packages')] + [len(sys.path)];"
+    "sys.path.insert(first[0], sys.argv.pop(1)); from watchman_mcp.daemon import main; sys.exit(main())",
     SITE,
 )
 DAEMON = (

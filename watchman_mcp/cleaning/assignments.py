@@ -40,9 +40,7 @@ _SPOKEN = re.compile(  # password 'x', identified by 'x'
     r"[ \t]{1,8}(?=\\{0,8}[\"'])"
 )
 
-_QUOTED = re.compile(
-    r""" "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' | '[^'\n]*+' | `[^`\n]*+` """, re.VERBOSE
-)
+_QUOTED = re.compile(r""" "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' | '[^'\n]*+' | `[^`\n]*+` """, re.VERBOSE)
 _ESCAPED = re.compile(r"""(\\{1,8}+)(["'])(?:[^\\\n]|(?!\1\2)\\++["']?)*\1\2""")
 # A quote after a closing quote continues the word as a shell reads it, unless it closes what is around.
 _ESCAPED_QUOTE = r"""\\{1,8}+"'\\{1,8}+"(?=')"""  # how a quote within single quotes is written, in JSON

@@ -42,7 +42,6 @@ LOG = "/var/log/dpkg.log"
 HISTORY = "/var/log/apt/history.log"
 
 Times = Mapping[str, datetime]
-_REMOVALS = ("package_remove", "package_purge")
 
 
 class _Place(NamedTuple):
@@ -136,7 +135,8 @@ def _steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterator
             continue
         else:
             origin = origins.get(cause) or origins.setdefault(cause, _origin(cause))
-        yield _record(content, second.at, (second.written, nth), origin)
+        purged = cause is not None and step.after is None and history.purges(step.name, cause)
+        yield _record(content, second.at, (second.written, nth), origin, purged=purged)
 
 
 def _alone(transactions: Iterable[Transaction], everywhere: set[str]) -> Iterator[Record]:
@@ -150,7 +150,7 @@ def _alone(transactions: Iterable[Transaction], everywhere: set[str]) -> Iterato
             content = _content(change)
             nth = equal.get((stamp, content), 0)
             equal[stamp, content] = nth + 1
-            yield _record(content, transaction.at, (stamp, nth), origin, change.name in everywhere)
+            yield _record(content, transaction.at, (stamp, nth), origin, everywhere=change.name in everywhere)
 
 
 def _origin(transaction: Transaction) -> _Origin:
@@ -163,7 +163,13 @@ def _content(change: Change) -> _Content:
 
 
 def _record(
-    content: _Content, at: datetime, key: tuple[str, int], origin: _Origin, everywhere: bool = False
+    content: _Content,
+    at: datetime,
+    key: tuple[str, int],
+    origin: _Origin,
+    *,
+    everywhere: bool = False,
+    purged: bool = False,
 ) -> Record:
     type, name, arch, previous, version = content
     # apt counts what is built for all architectures among the machine's own.
@@ -171,7 +177,7 @@ def _record(
     event = Event(
         key=event_key(type, key[0], name, arch, previous, version, key[1]),
         ts=at,
-        type=type,
+        type="package_purge" if purged else type,  # the key is what dpkg's log alone says
         source=origin.source,
         subject=name,
         package_name=name,
@@ -185,8 +191,7 @@ def _record(
         error=origin.error,
     )
     subject = Software(key=name, name=name, version=version, manager="apt", architecture=architecture)
-    gone = type in _REMOVALS
-    return Record(event, subject, not gone, () if gone else (("version", version),))
+    return Record(event, subject)
 
 
 def collect(look: Look) -> Iterator[Software | Edge | Record]:

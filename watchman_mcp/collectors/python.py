@@ -168,9 +168,11 @@ def _distribution(look: Look, environment: _Environment, directory: Directory, e
 def _place(look: Look, path: str) -> Iterator[str]:
     """A place that is searched; if it cannot be read, that is said, and nothing below it is missed."""
     scope = f"{_BASE}:{path}"
+    whole = scope in look.seen  # an environment that was read is searched for others as well
     with look.part(scope):
         yield scope
-    look.seen.discard(scope)  # it has no rows of its own
+    if not whole:
+        look.seen.discard(scope)  # it has no rows of its own
 
 
 def _directories(look: Look, path: str, *, links: bool = False) -> list[str]:

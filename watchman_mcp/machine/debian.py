@@ -15,7 +15,6 @@ from watchman_mcp.machine.logs import Line
 KEPT_TRANSACTIONS = 500
 """So many at most are read again to find those of steps that were open at the last look."""
 Stanza = Mapping[str, str]
-"""Fields by name."""
 
 _NAMES = re.compile(r"(?:^|[,|])\s*([^\s:(,|\[<]+)(?::([^\s(,|\[<]+))?")
 _GONE = ("not-installed", "config-files")
@@ -209,6 +208,7 @@ class Transactions:
     def __init__(self, found: list[Transaction]) -> None:
         self._found = found
         self._listed: dict[tuple[str, str | None], list[tuple[Change, Transaction]]] = {}
+        self._purged = {(c.name, t.at) for t in found for c in t.changes if c.kind == "Purge"}
         for transaction in found:
             for change in transaction.changes:
                 self._listed.setdefault((change.name, change.after), []).append((change, transaction))
@@ -229,6 +229,10 @@ class Transactions:
             return fitting[0] if fitting else None
         begun = [transaction for transaction in fitting if at in transaction.starts]
         return begun[min(nth, len(begun) - 1)] if begun else fitting[-1]
+
+    def purges(self, name: str, cause: Transaction) -> bool:
+        """Whether this run was to purge the package; dpkg logs a mere removal where no configuration was left."""
+        return (name, cause.at) in self._purged
 
     def over(self, since: str) -> Iterator[Transaction]:
         """The first ones, as long as they were over before this moment, or at all if it is empty."""

@@ -107,13 +107,10 @@ class Record:
     """A change that the machine's own log tells: an event, and the thing it acted on.
 
     `subject` is that thing as the log knows it; it is written as a vanished node when it is not known yet.
-    `present` says whether the thing was there after the change; `checks` are the properties that it then had.
     """
 
     event: Event
     subject: Label | None = None
-    present: bool = True
-    checks: tuple[tuple[str, object], ...] = ()
 
 
 def event_key(*content: object) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
+from packaging.version import InvalidVersion, Version
 from pydantic import Field
+
+from watchman_mcp.machine import debian
 
 from .base import EdgeType, Label
 
@@ -70,7 +73,7 @@ class Software(Label):
         if after is None or gone:
             return gone and after is None
         same = before is not None and all(before[name] == after[name] for name in ("version", "state"))
-        return not same and bool(event["version"] == after["version"])
+        return not same and not cls.passing(after) and bool(event["version"] == after["version"])
 
     @classmethod
     def passing(cls, values: dict[str, Any]) -> bool:
@@ -80,14 +83,13 @@ class Software(Label):
 
 def compare_versions(manager: str, one: str, other: str) -> int:
     """-1, 0 or 1 as `one` is earlier than, the same as or later than `other`; 1 for unreadable versions."""
-    from univers import versions  # where an update is seen, not at start
-
-    kind: Any = versions.DebianVersion if manager == "apt" else versions.PypiVersion
+    if manager == "apt":
+        return debian.compare_versions(one, other)
     try:
-        first, second = kind(one), kind(other)
-        return int(first > second) - int(first < second)
-    except (versions.InvalidVersion, ValueError, TypeError):
+        first, second = Version(one), Version(other)
+    except InvalidVersion:
         return 0 if one == other else 1
+    return int(first > second) - int(first < second)
 
 
 DEPENDS_ON = EdgeType("DEPENDS_ON", (Software,), (Software,), "The package needs this one to be installed.")

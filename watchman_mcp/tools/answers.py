@@ -37,13 +37,22 @@ WHY = 200
 """Characters that each of them may take; `doctor` has the rest."""
 
 FIXES = (
-    ("permission", "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`."),
+    ("may not be", "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`."),
     (
-        "symlink",
-        "Watchman does not follow links that others made; move the data or run Watchman as their owner.",
+        "a link made by",
+        "Links that others made are not followed; move the data or run Watchman as their owner.",
     ),
-    ("not live", "Only files of this root can be read; run Watchman on the machine itself for the rest."),
+    (
+        "read as files",
+        "Only files of this root can be read; run Watchman on the machine itself for the rest.",
+    ),
+    (
+        "running machine",
+        "Only files of this root can be read; run Watchman on the machine itself for the rest.",
+    ),
+    ("is false", "A setting turns it off; change it in the configuration file that `doctor` names."),
 )
+"""What a person can do, by a word of the reason; constant texts, never the reason itself."""
 
 
 class Unseen(BaseModel):
@@ -226,7 +235,10 @@ def compact(model: BaseModel) -> dict[str, Any]:
     for length in (1000, 300, 100, 40):
         if size(content) <= MAX_BYTES:
             break
-        short = {name: part if name == "next_cursor" else _shortened(part, length) for name, part in content.items()}
+        short = {
+            name: part if name == "next_cursor" else _shortened(part, length)
+            for name, part in content.items()
+        }
         content = {"found": content["found"], "cut": "long texts are shortened where … stands", **short}
     return content
 

@@ -307,7 +307,9 @@ def _ends(store: Store, wanted: str, given: str, node: str) -> list[str] | None:
 
 def _lines(store: Store, frame: Frame, row: Any) -> list[str]:
     """The newest changes of one package, newest first, and whether it was ever updated."""
-    rows = store.read("SELECT * FROM Event WHERE acted_on = ? ORDER BY ts DESC, seq DESC LIMIT 5", (row["id"],))
+    rows = store.read(
+        "SELECT * FROM Event WHERE acted_on = ? ORDER BY ts DESC, seq DESC LIMIT 5", (row["id"],)
+    )
     lines = []
     for event in rows:
         versions = " -> ".join(v for v in (event["previous"], event["version"]) if v)
