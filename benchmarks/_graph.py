@@ -90,6 +90,7 @@ def transactions(packages: list[NodeRow], at: datetime, size: int, chance: rando
     moment = at.replace(microsecond=0)
     manager = packages[0].values["manager"]
     run = f"{manager}:{moment:%Y-%m-%dT%H:%M:%SZ}:{chance.getrandbits(30)}"
+    command = _COMMANDS[chance.getrandbits(1)]
     rows = []
     for number in range(size):
         package = packages[int(chance.random() * len(packages))]
@@ -104,7 +105,7 @@ def transactions(packages: list[NodeRow], at: datetime, size: int, chance: rando
             "subject": package.values["key"],
             "package_name": package.values["key"],
             "previous": "1.0.0-1",
-            "command": _COMMANDS[number % 2],
+            "command": command,
             "by": "root",
             "transaction_id": run,
         }  # fmt: skip

@@ -212,7 +212,7 @@ def nothing_there(name: str) -> Collector:
 
 @asynccontextmanager
 async def serving(store: Store, root: Path, *collectors: Collector) -> AsyncIterator[Server]:
-    """The one server of a daemon, whose collectors look only when they are asked to."""
+    """The one server of a daemon; without collectors it answers from what the store holds."""
     settings = Settings()
 
     async def publish(_labels: frozenset[str]) -> None:
@@ -220,7 +220,8 @@ async def serving(store: Store, root: Path, *collectors: Collector) -> AsyncIter
 
     machine = Machine(Files(root), Commands(settings.daemon.command_path), root)
     async with anyio.create_task_group() as tasks:
-        looking = collectors or [nothing_there(name) for name in LOOKS_FOR]
-        runner = Runner(store, machine, settings, looking, Cleaner(b"k" * 32), publish)
+        runner = Runner(store, machine, settings, collectors, Cleaner(b"k" * 32), publish)
+        if collectors:
+            tasks.start_soon(runner.run)
         yield Server(store, runner, about(), Notifications(tasks))
         tasks.cancel_scope.cancel()

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from anyio.abc import UNIXSocketStream
 
-from tests.story import busy_week, serving
+from tests.story import LOOKS_FOR, busy_week, nothing_there, serving
 from tests.wire import HELLO, META, Line, connected, until
 from watchman_mcp import sessions
 from watchman_mcp.server import Server
@@ -43,7 +43,7 @@ def store(directory: Path) -> Iterator[Store]:
 
 @pytest.fixture
 async def server(store: Store, directory: Path) -> AsyncIterator[Server]:
-    async with serving(store, directory) as one:
+    async with serving(store, directory, *map(nothing_there, LOOKS_FOR)) as one:
         yield one
 
 

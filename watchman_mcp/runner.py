@@ -86,7 +86,7 @@ class Runner:
         self.watch_error = ""
         """Why changes are not noticed at once; empty while they are."""
         self.deadline = deadline
-        self._tasks: TaskGroup
+        self._tasks: TaskGroup | None = None
         self._limiter = anyio.CapacityLimiter(8)
         self._locks = {name: anyio.Lock() for name in self.collectors}
 
@@ -113,19 +113,20 @@ class Runner:
 
     async def scan(self, names: Iterable[str]) -> None:
         """Look again now, and wait until these collectors have; who stops waiting stops no look."""
-        looks = [self._begin(self.collectors[name]) for name in names if self.is_on(self.collectors[name])]
+        wanted = [c for c in (self.collectors[name] for name in names) if self.is_on(c)]
+        if self._tasks is None:  # nothing looks by itself
+            for collector in wanted:
+                await self._look(collector)
+            return
+        looks = [anyio.Event() for _ in wanted]
+        for collector, over in zip(wanted, looks, strict=True):
+            self._tasks.start_soon(self._look_once, collector, over)
         for over in looks:
             await over.wait()
 
-    def _begin(self, collector: Collector) -> anyio.Event:
-        over = anyio.Event()
-
-        async def look() -> None:
-            await self._look(collector)
-            over.set()
-
-        self._tasks.start_soon(look)
-        return over
+    async def _look_once(self, collector: Collector, over: anyio.Event) -> None:
+        await self._look(collector)
+        over.set()
 
     async def first_look(self, labels: Iterable[str], seconds: float = 10.0) -> None:
         """Wait until the collectors that own these labels have looked once, but not for long."""

@@ -78,18 +78,17 @@ def test_a_request_in_flight_is_answered_before_the_daemon_ends(home: Home) -> N
 
 
 def test_every_answer_that_was_being_made_is_delivered_whole(home: Home) -> None:
-    """An answer is not yet given when the tool has returned: it must be on its way to the client."""
-    debian_client = home.client()
+    client = home.client()
     for round_ in range(5):
-        debian_client.call("query_packages")
+        client.call("query_packages")
         numbers = [f"{round_}-{n}" for n in range(40)]
         params = {"name": "query_graph", "arguments": {}}
-        debian_client.send(*[{"id": n, "method": "tools/call", "params": params} for n in numbers])
-        debian_client.request("ping")
+        client.send(*[{"id": n, "method": "tools/call", "params": params} for n in numbers])
+        client.request("ping")
 
         home.stop()
 
-        answers = [debian_client.wait(lambda line, n=n: line.get("id") == n) for n in numbers]
+        answers = [client.wait(lambda line, n=n: line.get("id") == n) for n in numbers]
         assert [n for n, one in zip(numbers, answers, strict=True) if "error" in one] == []
 
 
@@ -160,6 +159,18 @@ def test_one_client_on_stdio_is_served_and_others_come_by_the_socket_meanwhile(h
     assert client.finish() == 0
     assert not alive(pid)
     assert "answer" not in client.errors.decode()
+    assert home.rows("SELECT value FROM _meta WHERE key = 'clean'") == [("1",)]
+
+
+def test_a_daemon_on_stdio_ends_by_a_signal_while_its_client_waits(home: Home) -> None:
+    client = home.client((*PROGRAM, "serve", "--stdio"))
+    client.call("query_graph", query="SELECT 1")
+    ask_slowly(client, "slow", 1_000_000)
+
+    client.process.send_signal(signal.SIGTERM)
+
+    assert answered(client.wait(lambda line: line.get("id") == "slow"))["items"] == [[1_000_000]]
+    assert client.process.wait(5) == 0
     assert home.rows("SELECT value FROM _meta WHERE key = 'clean'") == [("1",)]
 
 
