@@ -175,7 +175,7 @@ def busy_week(store: Store) -> Story:
             name = f"package-{transaction * 4 + n:03}"
             records.append(
                 story.event(
-                    "package_update", name, minutes, "1.2.3-5", previous="1.2.3-4", command="apt-get -y upgrade", by="operator (1000)",
+                    "package_update", name, minutes, "1.2.3-5", previous="1.2.3-4", command="/usr/bin/unattended-upgrade", by="operator (1000)" if transaction % 3 == 0 else None,
                     transaction_id=f"apt-{transaction}",
                 )
             )  # fmt: skip

@@ -34,7 +34,7 @@ def ask(store: Store, area: str = "", **known: Any) -> dict[str, Any]:
 
 
 def test_a_collector_is_told_with_its_freshness_and_what_it_cannot_see(store: Store, story: Story) -> None:
-    story.look(30, [package("vim")], unobserved=["/var/log/apt/term.log: permission denied"])
+    story.look(30, [package("vim")], unobserved=["/var/log/apt/term.log: may not be read by uid 1000"])
 
     assert ask(store, "apt")["items"] == [
         {
@@ -44,7 +44,7 @@ def test_a_collector_is_told_with_its_freshness_and_what_it_cannot_see(store: St
             "last_look": story.shown(30),
             "took_ms": 12.5,
             "rows": 3,
-            "cannot_see": ["/var/log/apt/term.log: permission denied"],
+            "cannot_see": ["/var/log/apt/term.log: may not be read by uid 1000"],
             "fix": "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`.",
         }
     ]

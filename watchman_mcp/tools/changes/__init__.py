@@ -1,0 +1,58 @@
+"""What changed, when and by whom, and how things were at a past time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from watchman_mcp.errors import InvalidRequest
+from watchman_mcp.schema.core import Event
+from watchman_mcp.schema.packages import Software
+from watchman_mcp.store.sqlite import Store
+from watchman_mcp.tools import reads
+from watchman_mcp.tools.answers import Cursor, Frame, Limit, Since, Until, Window, clamp, frame_of
+
+from .answer import ChangesAnswer
+from .events import causes, events
+from .past import net_of, state
+
+
+@reads(title="What changed", needs=(Event, Software), always=True)
+def what_changed(
+    store: Store,
+    since: Since = "",
+    until: Until = "",
+    subject: Annotated[
+        str, Field(description="Name of a package or other thing; empty: all, summarised")
+    ] = "",
+    kind: Annotated[Literal["any", "package", "host"], Field()] = "any",
+    at: Annotated[str, Field(description="State at this time")] = "",
+    before: Annotated[str, Field(description="Rank causes before this time")] = "",
+    net: Annotated[bool, Field(description="Only the difference of since and until")] = False,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+) -> ChangesAnswer:
+    """What changed and when, across everything; who did it; how it was at a past time; likely causes of a symptom.
+
+    Default the last 24h. Packages only: query_packages.
+    """
+    frame = frame_of(store, (Software,))
+    if at:
+        return state(store, frame, _moment(frame, at), subject, clamp(limit), cursor)
+    if before:
+        return causes(store, frame, _moment(frame, before), subject, kind, clamp(limit))
+    asked = frame.window(since, until, timedelta(hours=24))
+    start = asked.since or frame.now - timedelta(hours=24)
+    window = Window(since=frame.show(start), until=frame.show(asked.until), covered=frame.covered(start))
+    if net:
+        return net_of(store, frame, start, asked.until, subject, window, clamp(limit))
+    return events(store, frame, start, asked.until, subject, kind, window, clamp(limit), cursor)
+
+
+def _moment(frame: Frame, text: str) -> datetime:
+    moment: datetime | None = frame.window(text, "").since
+    if moment is None:
+        raise InvalidRequest("this needs a time: 2026-11-20T08:00, yesterday 18:00, 24h")
+    return moment

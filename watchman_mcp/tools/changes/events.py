@@ -1,0 +1,170 @@
+"""What happened, newest first, and what may have caused a symptom."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import datetime, timedelta
+from typing import Any
+
+from watchman_mcp.store.sqlite import Store
+from watchman_mcp.store.tables import to_text
+from watchman_mcp.tools.answers import Frame, Window, cursor_from, cursor_to, fit
+from watchman_mcp.tools.packages.history import changed_fields
+
+from .answer import Changed, ChangesAnswer
+
+KINDS: dict[str, str] = {"any": "*", "package": "package_*", "host": "host_*"}
+
+
+def events(
+    store: Store,
+    frame: Frame,
+    since: datetime,
+    until: datetime,
+    subject: str,
+    kind: str,
+    window: Window,
+    limit: int,
+    cursor: str,
+) -> ChangesAnswer:
+    where, parameters = _conditions(subject, kind)
+    parameters |= {"since": to_text(since), "until": to_text(until)}
+    newest = store.read("SELECT max(seq) AS n FROM Event")[0]["n"] or 0
+    position = cursor_from(cursor, 2) if cursor else [newest, 0]
+    parameters |= {"seq": position[0], "limit": limit, "offset": position[1]}
+    counts = store.read(
+        f"SELECT type, count(*) AS n FROM Event WHERE {where} AND seq <= :seq GROUP BY 1 ORDER BY 2 DESC",
+        parameters,
+    )
+    total = sum(row["n"] for row in counts)
+    if subject:
+        sql = f"SELECT *, 1 AS n, ts AS last_ts FROM Event WHERE {where} AND seq <= :seq ORDER BY ts DESC, seq DESC LIMIT :limit OFFSET :offset"
+    else:
+        # Grouped by what a group needs alone; the rest is read for the lines of this page only.
+        sql = (
+            "SELECT g.n, g.ts, g.last_ts, g.subjects, e.* FROM (SELECT min(seq) AS first, count(*) AS n, "
+            "min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM ("
+            "SELECT seq, ts, type, subject, coalesce(transaction_id || coalesce(command, ''), "
+            "source || substr(ts, 1, 16) || coalesce(location, '')) AS run "
+            f"FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) GROUP BY run, type "
+            "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset) g JOIN Event e ON e.seq = g.first "
+            "ORDER BY g.last_ts DESC"
+        )
+    rows = store.read(sql, parameters)
+    items = [_changed(frame, row) for row in rows]
+    items = items[: fit(items)]
+    more = len(rows) == limit or len(items) < len(rows)
+    if not items and subject:
+        return _no_events(store, frame, subject, window)
+    return ChangesAnswer(
+        found="yes" if items else "cannot_tell" if frame.blind else "none",
+        cut=f"{len(items)} lines shown, more follow; narrow with kind, subject or since" if more else None,
+        source="the machine's logs, and comparing looks",
+        window=window,
+        totals={"items": total, **{row["type"]: row["n"] for row in counts}},
+        items=items,
+        next_cursor=cursor_to([position[0], position[1] + len(items)]) if more else None,
+        **frame.envelope(),
+    )
+
+
+def _conditions(subject: str, kind: str) -> tuple[str, dict[str, Any]]:
+    conditions, parameters = ["ts >= :since", "ts <= :until"], {}
+    if kind != "any":
+        conditions.append("type GLOB :kind")
+        parameters["kind"] = KINDS[kind]
+    if subject:
+        conditions.append(
+            "subject = :subject COLLATE NOCASE" if not set(subject) & set("*?[") else "subject GLOB :subject"
+        )
+        parameters["subject"] = subject.strip()
+    return " AND ".join(conditions), parameters
+
+
+def _no_events(store: Store, frame: Frame, subject: str, window: Window) -> ChangesAnswer:
+    """Nothing happened to a thing: it is known and unchanged, or nothing of that name is known."""
+    known = [name for name in _known_names(store) if name]
+    if any(name.lower() == subject.lower() for name in known):
+        note = f"{subject.strip()[:80]} did not change in this time"
+        return ChangesAnswer(
+            found="none", matched=f"exact: {subject[:80]}", note=note, window=window, **frame.envelope()
+        )
+    near = difflib.get_close_matches(subject, known, n=5)
+    note = f"Nothing of this name is known. Nearest names: {', '.join(near) or 'none'}"
+    return ChangesAnswer(
+        found="cannot_tell" if frame.blind else "none", note=note, window=window, **frame.envelope()
+    )
+
+
+def _known_names(store: Store) -> set[str]:
+    return {
+        row["subject"]
+        for row in store.read(
+            "SELECT DISTINCT subject FROM Event UNION SELECT key FROM Software UNION SELECT name FROM Host"
+        )
+    }
+
+
+def _changed(frame: Frame, row: Any) -> Changed:
+    count = row["n"]
+    what = " -> ".join(v for v in (row["previous"], row["version"]) if v) or None
+    subject = row["subject"]
+    if count > 1:
+        names = row["subjects"].split(", ")
+        subject, what = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else ""), None
+    elif not row["previous"]:
+        what = changed_fields(row) or what
+    return Changed(
+        ts=frame.show(row["ts"]) or "",
+        until=frame.show(row["last_ts"]) if row["last_ts"][:19] != row["ts"][:19] else None,
+        type=row["type"],
+        subject=subject,
+        what=what,
+        by=row["by"],
+        command=row["command"][:200] if row["command"] else None,
+        source=row["source"],
+        earliest=frame.show(row["ts_earliest"]),
+        count=count if count > 1 else None,
+    )
+
+
+def causes(
+    store: Store, frame: Frame, before: datetime, subject: str, kind: str, limit: int
+) -> ChangesAnswer:
+    """Changes of the day before a symptom: those of the thing itself and of what it needs first, then the nearest in time."""
+    since = before - timedelta(hours=24)
+    where, parameters = _conditions("", kind)
+    parameters |= {
+        "since": to_text(since),
+        "until": to_text(before),
+        "subject": subject.strip(),
+        "limit": limit,
+    }
+    related = (
+        "SELECT id FROM Software WHERE key = :subject UNION SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
+        "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL"
+    )
+    sql = (
+        "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects, "
+        f"max(acted_on IN ({related})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
+        "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16)), type, acted_on IN "
+        f"({related}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
+    )
+    items = []
+    for row in store.read(sql, parameters):
+        changed = _changed(frame, row)
+        lead = before - datetime.fromisoformat(row["last_ts"])
+        changed.lead = f"{round(lead.total_seconds() / 60)} min before" + (
+            "; concerns the subject" if row["near"] else ""
+        )
+        items.append(changed)
+    items = items[: fit(items)]
+    window = Window(since=frame.show(since), until=frame.show(before), covered=frame.covered())
+    note = "Ranked by relation to the subject, then by nearness in time; being earlier does not make it the cause"
+    return ChangesAnswer(
+        found="yes" if items else "none",
+        window=window,
+        note=note if items else None,
+        items=items,
+        **frame.envelope(),
+    )

@@ -1,0 +1,79 @@
+"""Which packages a name and a manager mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from watchman_mcp.store.sqlite import Store
+
+PYTHON = ("pip", "uv", "pipx", "conda", "poetry")
+SYNONYMS = {
+    "dpkg": "apt",
+    "deb": "apt",
+    "debian": "apt",
+    "apt-get": "apt",
+    "ubuntu": "apt",
+    "pip3": "pip",
+    "pypi": "python",
+    "uvx": "uv",
+}
+
+
+@dataclass
+class Filter:
+    """The conditions that the arguments make, as SQL on one table."""
+
+    conditions: list[str] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    matched: str | None = None
+    exact: bool = False
+
+    def add(self, condition: str, **parameters: Any) -> None:
+        self.conditions.append(condition)
+        self.parameters.update(parameters)
+
+    def where(self, key: str = "key") -> str:
+        """The conditions on a table whose column `key` holds the name."""
+        return " AND ".join(self.conditions).replace("{key}", key) or "1"
+
+
+def choose(store: Store, name: str, manager: str) -> Filter:
+    """Understand a name and a manager; `matched` stays None when no package, present or past, has such a name."""
+    chosen = Filter()
+    wanted = name.strip().lower()
+    if wanted:
+        candidates = [wanted, wanted.replace("_", "-").replace(".", "-")]
+        rows = store.read("SELECT 1 FROM Software WHERE key IN (?, ?) LIMIT 1", candidates)
+        if rows:
+            chosen.add("{key} IN (:name, :normal)", name=candidates[0], normal=candidates[1])
+            chosen.matched, chosen.exact = f"exact: {wanted}", True
+        else:
+            pattern = wanted if set(wanted) & set("*?[") else f"*{_glob_text(wanted)}*"
+            rows = store.read("SELECT count(DISTINCT key) AS n FROM Software WHERE key GLOB ?", (pattern,))
+            if rows[0]["n"]:
+                chosen.add("{key} GLOB :pattern", pattern=pattern)
+                chosen.matched = f"{rows[0]['n']} names like {pattern}"
+    if manager:
+        _choose_manager(chosen, manager)
+    return chosen
+
+
+def _glob_text(text: str) -> str:
+    """Text that GLOB takes literally."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _choose_manager(chosen: Filter, manager: str) -> None:
+    wanted = manager_named(manager)
+    if wanted == "python":
+        marks = ", ".join(f"'{one}'" for one in PYTHON)
+        chosen.add(f"(manager IN ({marks}) OR (manager = 'apt' AND {{key}} GLOB 'python3-*'))")
+    else:
+        chosen.add("manager = :manager", manager=wanted)
+
+
+def manager_named(manager: str) -> str:
+    """The manager that people's word for it means."""
+    word = manager.strip().lower()
+    return SYNONYMS.get(word, word)
