@@ -14,11 +14,11 @@ def run(quick: bool) -> list[Row]:
     with plain_server() as (plain, plain_env), home() as ours:
         ours.serve()
         spawn: tuple[list[float], list[float]] = ([], [])
-        for _ in range(5 if quick else 15):
+        for _ in range(5 if quick else 11):
             spawn[0].append(_listed(BRIDGE, ours.env))
             spawn[1].append(_listed(plain, plain_env))
         first: tuple[list[float], list[float]] = ([], [])
-        for _ in range(2 if quick else 5):
+        for _ in range(2 if quick else 4):
             first[0].append(_first_answer())
             first[1].append(_greeted(plain, plain_env))
         with ours.client() as client, opened(plain, plain_env) as peer:

@@ -32,7 +32,7 @@ from glances.main import GlancesMain
 core = GlancesMain()
 from glances.stats import GlancesStats
 stats = GlancesStats(config=core.get_config(), args=core.get_args())
-for _ in range(5):
+for _ in range(4):
     begun = time.process_time()
     stats.update()
     print("refresh", (time.process_time() - begun) * 1000)

@@ -1,4 +1,4 @@
-"""One machine's history, told into a store by the code that the runner uses, and the server that answers from it."""
+"""One machine's history, told into a store as the runner does it, and the server that answers from it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,12 @@ class Story:
 
     def host(self, minutes: float = 60, **values: Any) -> None:
         """The host was looked at."""
-        named: dict[str, Any] = {"machine": "m1", "name": "box", "os": "Debian GNU/Linux 12 (bookworm)", "kernel": "6.1.0-13-amd64"}
+        named: dict[str, Any] = {
+            "machine": "m1",
+            "name": "box",
+            "os": "Debian GNU/Linux 12 (bookworm)",
+            "kernel": "6.1.0-13-amd64",
+        }
         named |= {"boot_time": self.ago(3 * 1440), "boot_id": "b1", "time_zone": "UTC", **values}
         self._look("host", "host", [Host(**named)], minutes)
         self.ran("host", minutes)
@@ -81,7 +86,15 @@ class Story:
         unobserved: Sequence[str] = (),
     ) -> None:
         """A package database was looked at, and these lines were new in its log."""
-        self._look(collector, scope or collector, packages, minutes, records=records, needs=needs, protected=protected)
+        self._look(
+            collector,
+            scope or collector,
+            packages,
+            minutes,
+            records=records,
+            needs=needs,
+            protected=protected,
+        )
         self.ran(collector, minutes, unobserved=list(unobserved) or None)
 
     def _look(
@@ -107,14 +120,20 @@ class Story:
         rows = []
         for event in records:
             about = Software(
-                key=event.subject or "", name=event.subject or "", version=event.version, manager=event.manager or "apt",
-                architecture=event.architecture, location=event.location,
-            )  # fmt: skip
+                key=event.subject or "",
+                name=event.subject or "",
+                version=event.version,
+                manager=event.manager or "apt",
+                architecture=event.architecture,
+                location=event.location,
+            )
             ghosts[about.path] = NodeRow("Software", about.path, dict(about.__dict__), scope, event.ts)
             rows.append(EventRow(event.path, dict(event.__dict__), scope, about.path))
         told = {row.acted_on or "": row for row in rows}
         labels = frozenset({"Host"} if collector == "host" else {"Software"})
-        sight = history.Sight(collector, labels, True, self.ago(minutes), "1", {scope: shot}, list(protected), told)
+        sight = history.Sight(
+            collector, labels, True, self.ago(minutes), "1", {scope: shot}, list(protected), told
+        )
         batch = history.compare(self.store, sight)
         batch.marks, batch.unobserved, batch.ghosts = {}, list(protected), list(ghosts.values())
         batch.events = rows + batch.events
@@ -128,7 +147,13 @@ class Story:
         return Event(key=key, ts=ts, type=kind, subject=name, package_name=name, version=version, **values)
 
     def ran(
-        self, collector: str, minutes: float = 1, status: str = "ok", *, unobserved: list[str] | None = None, error: str | None = None
+        self,
+        collector: str,
+        minutes: float = 1,
+        status: str = "ok",
+        *,
+        unobserved: list[str] | None = None,
+        error: str | None = None,
     ) -> None:
         """The runner wrote how a collector fares: the same way as before, or another one from now on."""
         status = status if not unobserved else "partial"
@@ -137,36 +162,75 @@ class Story:
             way, begun = f"{status} {unobserved} {error}", minutes
         self.stretches[collector] = (way, begun)
         run = CollectorRun(
-            collector=collector, started_at=self.ago(begun), last_at=self.ago(minutes), status=status, runs=1, duration_ms=12.5, items=3,
-            looks_for=LOOKS_FOR.get(collector, []), unobserved=unobserved, error=error,
-        )  # fmt: skip
+            collector=collector,
+            started_at=self.ago(begun),
+            last_at=self.ago(minutes),
+            status=status,
+            runs=1,
+            duration_ms=12.5,
+            items=3,
+            looks_for=LOOKS_FOR.get(collector, []),
+            unobserved=unobserved,
+            error=error,
+        )
         row = NodeRow("CollectorRun", run.path, dict(run.__dict__), "watchman")
         self.store.write(Batch(at=self.ago(minutes), nodes=[row]))
 
-    def sample(self, minutes: float, *, cpu: float | None = 12.5, used: float = 4.0, disks: dict[str, tuple[float, float]] | None = None) -> None:
+    def sample(
+        self,
+        minutes: float,
+        *,
+        cpu: float | None = 12.5,
+        used: float = 4.0,
+        disks: dict[str, tuple[float, float]] | None = None,
+    ) -> None:
         """The kernel's counters were read: `disks` are used and free GiB by mount point."""
         ts = self.ago(minutes)
         whole = SystemMetrics(
-            timestamp=ts, cpu_percent=cpu, cpu_per_core=[10.0, 15.0], memory_used_gb=used, memory_total_gb=16.0, memory_available_gb=16.0 - used,
-            memory_cached_gb=2.0, swap_used_gb=0.0, swap_total_gb=1.0, disk_used_gb=20.0, disk_total_gb=100.0, load_average_1m=0.5,
-            load_average_5m=0.4, load_average_15m=0.3, disk_read_mb_s=0.1, disk_write_mb_s=0.2, processes=120,
-        )  # fmt: skip
+            timestamp=ts,
+            cpu_percent=cpu,
+            cpu_per_core=[10.0, 15.0],
+            memory_used_gb=used,
+            memory_total_gb=16.0,
+            memory_available_gb=16.0 - used,
+            memory_cached_gb=2.0,
+            swap_used_gb=0.0,
+            swap_total_gb=1.0,
+            disk_used_gb=20.0,
+            disk_total_gb=100.0,
+            load_average_1m=0.5,
+            load_average_5m=0.4,
+            load_average_15m=0.3,
+            disk_read_mb_s=0.1,
+            disk_write_mb_s=0.2,
+            processes=120,
+        )
         samples: list[tuple[str, dict[str, Any]]] = [("SystemMetrics", dict(whole.__dict__))]
         for mount_point, (full, free) in (disks if disks is not None else {"/": (20.0, 80.0)}).items():
             disk = DiskMetrics(
-                filesystem="/dev/vda1", mount_point=mount_point, timestamp=ts, used_gb=full, available_gb=free,
-                use_percent=round(100 * full / (full + free), 1), inodes_percent=3.0,
-            )  # fmt: skip
+                filesystem="/dev/vda1",
+                mount_point=mount_point,
+                timestamp=ts,
+                used_gb=full,
+                available_gb=free,
+                use_percent=round(100 * full / (full + free), 1),
+                inodes_percent=3.0,
+            )
             samples.append(("DiskMetrics", dict(disk.__dict__)))
         self.store.write(Batch(at=ts, samples=samples))
         self.ran("resources", minutes)
 
 
 def busy_week(store: Store) -> Story:
-    """A machine in use: 200 packages, ten transactions with forty changes in the last week, samples, two managers."""
+    """A machine in use: 200 packages, of which forty changed in ten transactions of a week, and samples."""
     story = Story(store)
     story.host()
-    there = {f"package-{n:03}": package(f"package-{n:03}", "1.2.3-4", installed_at=story.ago(60 * 24 * 40), requested=n % 10 == 0) for n in range(200)}
+    there = {
+        f"package-{n:03}": package(
+            f"package-{n:03}", "1.2.3-4", installed_at=story.ago(60 * 24 * 40), requested=n % 10 == 0
+        )
+        for n in range(200)
+    }
     story.look(60 * 24 * 8, there.values())
     records = []
     for transaction in range(10):
@@ -175,17 +239,35 @@ def busy_week(store: Store) -> Story:
             name = f"package-{transaction * 4 + n:03}"
             records.append(
                 story.event(
-                    "package_update", name, minutes, "1.2.3-5", previous="1.2.3-4", command="/usr/bin/unattended-upgrade", by="operator (1000)" if transaction % 3 == 0 else None,
+                    "package_update",
+                    name,
+                    minutes,
+                    "1.2.3-5",
+                    previous="1.2.3-4",
+                    command="/usr/bin/unattended-upgrade",
+                    by="operator (1000)" if transaction % 3 == 0 else None,
                     transaction_id=f"apt-{transaction}",
                 )
-            )  # fmt: skip
+            )
             there[name] = package(name, "1.2.3-5", installed_at=story.ago(minutes))
     story.look(30, there.values(), records=records)
     environment = "/srv/app/.venv"
-    python = [package(name, version, manager="pip", location=environment) for name, version in (("requests", "2.32.3"), ("pyyaml", "6.0.2"))]
-    story.look(30, python, collector="python", scope=f"python:{environment}", unobserved=["python:/root: permission denied"])
+    python = [
+        package(name, version, manager="pip", location=environment)
+        for name, version in (("requests", "2.32.3"), ("pyyaml", "6.0.2"))
+    ]
+    story.look(
+        30,
+        python,
+        collector="python",
+        scope=f"python:{environment}",
+        unobserved=["python:/root: permission denied"],
+    )
     for hour in range(24, 0, -1):
-        story.sample(hour * 60, disks={"/": (40.0 - hour / 4, 60.0 + hour / 4), "/home": (50.0, 50.0), "/boot": (0.2, 0.8)})
+        story.sample(
+            hour * 60,
+            disks={"/": (40.0 - hour / 4, 60.0 + hour / 4), "/home": (50.0, 50.0), "/boot": (0.2, 0.8)},
+        )
     story.sample(1, disks={"/": (40.0, 60.0), "/home": (50.0, 50.0), "/boot": (0.2, 0.8)})
     return story
 
@@ -193,10 +275,24 @@ def busy_week(store: Store) -> Story:
 def about(**values: Any) -> About:
     """What a daemon knows of itself."""
     given: dict[str, Any] = {
-        "version": "0.1.0", "directory": "/state", "log": "/state/daemon.log", "config": "", "mode": "staying",
-        "started_at": datetime(2026, 3, 1, 12, tzinfo=UTC), "root": "/", "uid": 1000, "clients": lambda: 2, "work": list, "watching": lambda: "at once",
-        "areas": {"apt": ("Software",), "host": ("Host",), "python": ("Software",), "resources": ("SystemMetrics", "DiskMetrics")},
-    }  # fmt: skip
+        "version": "0.1.0",
+        "directory": "/state",
+        "log": "/state/daemon.log",
+        "config": "",
+        "mode": "staying",
+        "started_at": datetime(2026, 3, 1, 12, tzinfo=UTC),
+        "root": "/",
+        "uid": 1000,
+        "clients": lambda: 2,
+        "work": list,
+        "watching": lambda: "at once",
+        "areas": {
+            "apt": ("Software",),
+            "host": ("Host",),
+            "python": ("Software",),
+            "resources": ("SystemMetrics", "DiskMetrics"),
+        },
+    }
     return About(**(given | values))
 
 

@@ -51,7 +51,9 @@ class Heard:
         return [str(m.params.uri) for m in self.messages if isinstance(m, ResourceUpdatedNotification)]
 
 
-async def test_a_client_that_shook_hands_hears_of_what_it_subscribed_to_until_it_ends_that(server: Server) -> None:
+async def test_a_client_that_shook_hands_hears_of_what_it_subscribed_to_until_it_ends_that(
+    server: Server,
+) -> None:
     heard = Heard()
     async with Client(server.mcp, mode="legacy", cache=None, message_handler=heard) as client:
         await client.subscribe_resource("watchman://packages")
@@ -67,11 +69,13 @@ async def test_a_client_that_shook_hands_hears_of_what_it_subscribed_to_until_it
 
 
 async def test_a_client_of_2026_hears_of_what_it_listens_to(server: Server) -> None:
-    async with Client(server.mcp, mode="auto", cache=None) as client:
-        async with client.listen(resource_subscriptions=["watchman://packages"]) as events:
-            await server.changed(frozenset({"Software"}))
-            with anyio.fail_after(5):
-                event = await anext(events)
+    async with (
+        Client(server.mcp, mode="auto", cache=None) as client,
+        client.listen(resource_subscriptions=["watchman://packages"]) as events,
+    ):
+        await server.changed(frozenset({"Software"}))
+        with anyio.fail_after(5):
+            event = await anext(events)
 
     assert event.uri == "watchman://packages"
     await until(lambda: not server.notifications.uris)
@@ -80,10 +84,14 @@ async def test_a_client_of_2026_hears_of_what_it_listens_to(server: Server) -> N
 async def test_an_address_of_a_form_is_heard_of_like_a_plain_one(server: Server) -> None:
     heard = Heard()
     async with AsyncExitStack() as stack:
-        old = await stack.enter_async_context(Client(server.mcp, mode="legacy", cache=None, message_handler=heard))
+        old = await stack.enter_async_context(
+            Client(server.mcp, mode="legacy", cache=None, message_handler=heard)
+        )
         new = await stack.enter_async_context(Client(server.mcp, mode="auto", cache=None))
         await old.subscribe_resource("watchman://packages/nginx")
-        events = await stack.enter_async_context(new.listen(resource_subscriptions=["watchman://metrics/cpu"]))
+        events = await stack.enter_async_context(
+            new.listen(resource_subscriptions=["watchman://metrics/cpu"])
+        )
         await server.changed(frozenset({"Software"}))
         await server.changed(frozenset({"SystemMetrics"}))
         with anyio.fail_after(5):
@@ -174,7 +182,9 @@ async def test_a_session_that_stopped_reading_delays_nobody(server: Server) -> N
                 for address in addresses:
                     await stalled.ask("resources/subscribe", uri=address)
         await until(lambda: len(server.notifications.uris) == 150)
-        live = await stack.enter_async_context(Client(server.mcp, mode="legacy", cache=None, message_handler=heard))
+        live = await stack.enter_async_context(
+            Client(server.mcp, mode="legacy", cache=None, message_handler=heard)
+        )
         new = await stack.enter_async_context(Client(server.mcp, mode="auto", cache=None))
         events = await stack.enter_async_context(new.listen(resource_subscriptions=["watchman://metrics"]))
         await live.subscribe_resource("watchman://metrics")

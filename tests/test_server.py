@@ -147,7 +147,9 @@ async def test_schemas_are_valid_themselves(client: Client) -> None:
 
 async def test_the_list_of_tools_stays_within_its_budget(client: Client) -> None:
     tools = await told(client)
-    read = {name: size({k: t[k] for k in ("name", "description", "inputSchema")}) for name, t in tools.items()}
+    read = {
+        name: size({k: t[k] for k in ("name", "description", "inputSchema")}) for name, t in tools.items()
+    }
     written = {name: size(tool["outputSchema"]) for name, tool in tools.items()}
 
     print(f"\nread by a model: {read}, {sum(read.values())} in all; output schemas: {sum(written.values())}")
@@ -219,7 +221,11 @@ async def test_arguments_are_taken_as_models_write_them(
 @pytest.mark.parametrize(
     ("tool", "arguments", "says"),
     [
-        ("query_packages", {"colour": "red"}, "unknown argument 'colour'; query_packages takes: name, view, manager"),
+        (
+            "query_packages",
+            {"colour": "red"},
+            "unknown argument 'colour'; query_packages takes: name, view, manager",
+        ),
         ("query_packages", {"view": "x"}, "'view' cannot be 'x'; use one of: auto, installed, history"),
         ("query_packages", {"since": "lately"}, "'lately' is not a time; accepted: "),
         ("query_packages", {"since": "1h", "until": "2h"}, "is after until"),
@@ -250,7 +256,9 @@ async def test_a_store_that_cannot_be_read_is_told_in_one_line(client: Client, s
     result = await client.call_tool("query_packages", {})
 
     assert result.is_error
-    assert result.content[0].text.endswith("the store cannot be read: no such table: Software; `doctor` names its file")
+    assert result.content[0].text.endswith(
+        "the store cannot be read: no such table: Software; `doctor` names its file"
+    )
 
 
 async def test_a_fault_of_our_own_reveals_nothing(store: Store, tmp_path: Path, caplog: Any) -> None:
@@ -274,7 +282,9 @@ async def test_names_from_strangers_come_back_as_data(store: Store, tmp_path: Pa
         result = await client.call_tool("query_packages", {"name": "odd"})
         assert result.structured_content["items"][0]["summary"] == HOSTILE
         assert (await client.call_tool("query_packages", {"name": HOSTILE})).structured_content["found"]
-        assert (await client.call_tool("query_packages", {"name": "odd"})).structured_content["found"] == "yes"
+        assert (await client.call_tool("query_packages", {"name": "odd"})).structured_content[
+            "found"
+        ] == "yes"
 
 
 async def test_calls_run_side_by_side_and_none_is_left_in_flight(client: Client, server: Server) -> None:
@@ -293,7 +303,9 @@ async def test_calls_run_side_by_side_and_none_is_left_in_flight(client: Client,
     assert server.in_flight == 0
 
 
-async def test_the_first_question_waits_for_the_first_look_of_what_it_needs(store: Store, tmp_path: Path) -> None:
+async def test_the_first_question_waits_for_the_first_look_of_what_it_needs(
+    store: Store, tmp_path: Path
+) -> None:
     begun, go_on = threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -325,11 +337,15 @@ async def test_a_scan_looks_again_and_tells_what_came_of_it(store: Store, tmp_pa
     apt = Collector(lambda _look: map(package, names), (Software,), minutes(60), name="apt")
 
     async with serving(store, tmp_path, apt) as server, Client(server.mcp, cache=None) as client:
-        assert (await client.call_tool("query_packages", {"name": "nano"})).structured_content["found"] == "not_installed"
+        assert (await client.call_tool("query_packages", {"name": "nano"})).structured_content[
+            "found"
+        ] == "not_installed"
         names.append("nano")
         looked = (await client.call_tool("scan", {"area": "apt"})).structured_content["looked"]
         assert looked["apt"].startswith("ok, 2 rows in ")
-        assert (await client.call_tool("query_packages", {"name": "nano"})).structured_content["found"] == "yes"
+        assert (await client.call_tool("query_packages", {"name": "nano"})).structured_content[
+            "found"
+        ] == "yes"
 
 
 # Resources
@@ -410,7 +426,9 @@ async def test_an_address_that_names_nothing_is_an_error_of_the_protocol_that_sa
     assert len(refused.value.error.message) < 600
 
 
-async def test_a_store_that_cannot_be_read_is_an_error_of_the_resource(client: Client, server: Server) -> None:
+async def test_a_store_that_cannot_be_read_is_an_error_of_the_resource(
+    client: Client, server: Server
+) -> None:
     server.store.change(lambda db: db.execute("DROP TABLE Software"))
 
     with pytest.raises(MCPError) as refused:
@@ -441,7 +459,12 @@ async def test_prompts_say_which_tools_to_call(client: Client) -> None:
         ("watchman://packages/{name}", "name", "REQ", ["requests"]),
         ("watchman://packages/{name}", "name", "%", []),
         ("watchman://changes/{subject}", "subject", "py", ["pyyaml"]),
-        ("watchman://metrics/{view}", "view", "", ["summary", "cpu", "memory", "disks", "io", "network", "processes"]),
+        (
+            "watchman://metrics/{view}",
+            "view",
+            "",
+            ["summary", "cpu", "memory", "disks", "io", "network", "processes"],
+        ),
         ("watchman://metrics/{view}", "view", "M", ["memory"]),
         ("watchman://nothing/{x}", "x", "", []),
     ],

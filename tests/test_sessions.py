@@ -66,7 +66,11 @@ MALFORMED = [
     (b"7", INVALID_REQUEST, None),
     (b'"ping"', INVALID_REQUEST, None),
     (b"[]", INVALID_REQUEST, None),
-    (b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]', INVALID_REQUEST, None),
+    (
+        b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]',
+        INVALID_REQUEST,
+        None,
+    ),
     (b"{}", INVALID_REQUEST, None),
     (b'{"jsonrpc":"1.0","id":"a","method":"ping"}', INVALID_REQUEST, "a"),
     (b'{"jsonrpc":2.0,"id":"b","method":"ping"}', INVALID_REQUEST, "b"),
@@ -86,7 +90,9 @@ MALFORMED = [
 
 
 @ERAS
-@pytest.mark.parametrize(("written", "code", "number"), MALFORMED, ids=[str(n) for n in range(len(MALFORMED))])
+@pytest.mark.parametrize(
+    ("written", "code", "number"), MALFORMED, ids=[str(n) for n in range(len(MALFORMED))]
+)
 async def test_a_line_that_is_no_message_gets_one_error_and_the_session_lives_on(
     server: Server, modern: bool, written: bytes, code: int, number: str | None
 ) -> None:
@@ -135,11 +141,37 @@ async def test_what_wants_no_answer_gets_none(server: Server, modern: bool, mess
 def odd_value(chance: random.Random, depth: int = 0) -> Any:
     """A value of any type, half of them hostile to whoever expects another."""
     plain: list[Any] = [
-        None, True, False, 0, -1, 2**63, -(10**30), 1.5, float("nan"), float("inf"), -float("inf"), 1e308,
-        "", " ", "null", "undefined", "\x00", "\n", "'; DROP TABLE Event; --", "%s%n{0}", "../../etc/passwd", "24h",
-        "\u202e", "🐧" * 50, "x" * chance.randint(100, 5000), "*" * 900, "[" * 400, "2026-02-30", "99999999d",
+        None,
+        True,
+        False,
+        0,
+        -1,
+        2**63,
+        -(10**30),
+        1.5,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        1e308,
+        "",
+        " ",
+        "null",
+        "undefined",
+        "\x00",
+        "\n",
+        "'; DROP TABLE Event; --",
+        "%s%n{0}",
+        "../../etc/passwd",
+        "24h",
+        "\u202e",
+        "🐧" * 50,
+        "x" * chance.randint(100, 5000),
+        "*" * 900,
+        "[" * 400,
+        "2026-02-30",
+        "99999999d",
         "".join(chance.choice(string.printable) for _ in range(30)),
-    ]  # fmt: skip
+    ]
     if depth < 3 and chance.random() < 0.25:
         return [odd_value(chance, depth + 1) for _ in range(chance.randint(0, 3))]
     if depth < 3 and chance.random() < 0.1:
@@ -159,34 +191,41 @@ def odd_calls(chance: random.Random, count: int) -> Iterator[tuple[str, Any]]:
 
 
 @ERAS
-async def test_arguments_of_any_kind_are_answered_and_every_session_lives_on(server: Server, modern: bool) -> None:
+async def test_arguments_of_any_kind_are_answered_and_every_session_lives_on(
+    server: Server, modern: bool
+) -> None:
     chance = random.Random(SEED)
     seen = {"answers": 0, "refusals": 0, "errors": 0}
-    async with anyio.create_task_group() as tasks:
-        async with connected(server, tasks, modern=modern) as line, connected(server, tasks) as other:
-            for tool, given in odd_calls(chance, 300):
-                answer = await line.ask("tools/call", name=tool, arguments=given)
-                if error := answer.get("error"):
-                    assert error["code"] in (INVALID_PARAMS, INVALID_REQUEST), (tool, given, error)
-                    seen["errors"] += 1
-                elif answer["result"].get("isError"):
-                    [block] = answer["result"]["content"]
-                    assert not block["text"].startswith("Error executing tool " + tool + "\n"), (tool, given)
-                    assert block["text"] != f"Error executing tool {tool}", (tool, given)
-                    assert "\n" not in block["text"], (tool, given, block["text"])
-                    assert len(block["text"]) < 1_000
-                    seen["refusals"] += 1
-                else:
-                    assert answer["result"]["structuredContent"]["found"]
-                    seen["answers"] += 1
-            await works(line)
-            await works(other)
+    async with (
+        anyio.create_task_group() as tasks,
+        connected(server, tasks, modern=modern) as line,
+        connected(server, tasks) as other,
+    ):
+        for tool, given in odd_calls(chance, 300):
+            answer = await line.ask("tools/call", name=tool, arguments=given)
+            if error := answer.get("error"):
+                assert error["code"] in (INVALID_PARAMS, INVALID_REQUEST), (tool, given, error)
+                seen["errors"] += 1
+            elif answer["result"].get("isError"):
+                [block] = answer["result"]["content"]
+                assert not block["text"].startswith("Error executing tool " + tool + "\n"), (tool, given)
+                assert block["text"] != f"Error executing tool {tool}", (tool, given)
+                assert "\n" not in block["text"], (tool, given, block["text"])
+                assert len(block["text"]) < 1_000
+                seen["refusals"] += 1
+            else:
+                assert answer["result"]["structuredContent"]["found"]
+                seen["answers"] += 1
+        await works(line)
+        await works(other)
     print(f"\n{seen}")
     assert min(seen["answers"], seen["refusals"]) > 20
 
 
 @ERAS
-async def test_a_long_text_is_refused_or_answered_and_not_in_a_long_time(server: Server, modern: bool) -> None:
+async def test_a_long_text_is_refused_or_answered_and_not_in_a_long_time(
+    server: Server, modern: bool
+) -> None:
     megabyte = "x" * 2**20
     async with anyio.create_task_group() as tasks, connected(server, tasks, modern=modern) as line:
         with anyio.fail_after(20):
@@ -202,14 +241,17 @@ async def test_a_long_text_is_refused_or_answered_and_not_in_a_long_time(server:
 
 
 async def test_a_line_without_an_end_ends_its_session_and_no_other(server: Server) -> None:
-    async with anyio.create_task_group() as tasks:
-        async with connected(server, tasks) as other, connected(server, tasks) as line:
-            for _ in range(sessions.LINE_LIMIT // 60_000 + 1):
-                await line.write(b"x" * 60_000)
-            assert (await line.read())["error"]["code"] == INVALID_REQUEST
-            with pytest.raises(ENDED), anyio.fail_after(10):
-                await line.lines.receive_until(b"\n", 1 << 20)
-            await works(other)
+    async with (
+        anyio.create_task_group() as tasks,
+        connected(server, tasks) as other,
+        connected(server, tasks) as line,
+    ):
+        for _ in range(sessions.LINE_LIMIT // 60_000 + 1):
+            await line.write(b"x" * 60_000)
+        assert (await line.read())["error"]["code"] == INVALID_REQUEST
+        with pytest.raises(ENDED), anyio.fail_after(10):
+            await line.lines.receive_until(b"\n", 1 << 20)
+        await works(other)
 
 
 @ERAS
@@ -222,7 +264,9 @@ async def test_a_method_that_is_none_is_told_apart(server: Server, modern: bool,
 
 @ERAS
 @pytest.mark.parametrize("token", [{}, [], {"a": [1]}, 1.5, True, None])
-async def test_a_token_of_a_wrong_type_is_refused_or_passed_over(server: Server, modern: bool, token: Any) -> None:
+async def test_a_token_of_a_wrong_type_is_refused_or_passed_over(
+    server: Server, modern: bool, token: Any
+) -> None:
     async with anyio.create_task_group() as tasks, connected(server, tasks, modern=modern) as line:
         meta = {**(META if modern else {}), "progressToken": token}
         await line.send(id="t", method="tools/list", params={"_meta": meta})
@@ -238,7 +282,8 @@ async def test_half_lines_and_many_lines_at_once_are_read_as_lines(server: Serve
     async with anyio.create_task_group() as tasks, connected(server, tasks, modern=modern) as line:
         params = {"_meta": META} if modern else {}
         data = b"".join(
-            json.dumps({"jsonrpc": "2.0", "id": f"n{n}", "method": "tools/list", "params": params}).encode() + b"\r\n"
+            json.dumps({"jsonrpc": "2.0", "id": f"n{n}", "method": "tools/list", "params": params}).encode()
+            + b"\r\n"
             for n in range(20)
         )
         for start in range(0, len(data), 97):

@@ -23,7 +23,9 @@ def run(words: list[str]) -> int:
     if rest and given.command != "call":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        return int(given.action(given, rest))
+        code = int(given.action(given, rest))
+        sys.stdout.flush()  # a reader that left early is found out here, not when the interpreter ends
+        return code
     except WatchmanError as error:
         sys.stderr.write(f"watchman-mcp: {error}\n")
         return 1

@@ -12,7 +12,7 @@ from watchman_mcp import history
 from watchman_mcp.cleaning import RULES_VERSION, Cleaner
 from watchman_mcp.collectors import Collector, Look
 from watchman_mcp.errors import Broken
-from watchman_mcp.schema import Edge, Label
+from watchman_mcp.schema import Edge, Label, path_of
 from watchman_mcp.schema.core import Record
 from watchman_mcp.store.batch import Batch, EdgeRow, EventRow, NodeRow, Written
 from watchman_mcp.store.sqlite import Store
@@ -72,6 +72,8 @@ class Intake:
         self.events: list[EventRow] = []
         self.samples: list[tuple[str, dict[str, Any]]] = []
         self.refused: dict[str, int] = {}
+        self.renamed: dict[str, str] = {}
+        """Ids by what they would be, had cleaning not changed a name in them."""
 
     def take(self, seen: Label | Edge | Record) -> None:
         """One thing that the collector yields."""
@@ -88,12 +90,22 @@ class Intake:
             self._flush()
 
     def _snapshot(self) -> history.Snapshot:
-        scope = self.look.scope
+        scope = self._scope()
         if scope not in self.snapshots:
             self.snapshots[scope] = history.Snapshot(scope)
         return self.snapshots[scope]
 
-    def _clean(self, label: str, path: str, values: dict[str, Any]) -> dict[str, Any] | None:
+    def _scope(self) -> str:
+        return self.cleaner.text(self.look.scope)
+
+    def _id(self, node: Label, values: dict[str, Any]) -> str:
+        """The node's id, made of its cleaned names: an id is shown and kept like any other text."""
+        path, raw = node.path, node.__dict__
+        if any(values[name] != raw[name] for name in node.identity):
+            self.renamed[path] = path_of(type(node), *[values[name] for name in node.identity])
+        return self.renamed.get(path, path)
+
+    def _clean(self, label: str, values: dict[str, Any]) -> dict[str, Any] | None:
         """The cleaned values; None for a row that cannot be kept, which is counted and costs only itself."""
         try:
             return self.cleaner.row(label, values)
@@ -106,45 +118,48 @@ class Intake:
         label = type(node).__name__
         if label not in self.owned:
             raise Broken(f"{self.collector.name} yields {label}, which it does not declare")
-        path, snapshot = node.path, self._snapshot()
-        values = self._clean(label, path, node.__dict__)
+        snapshot = self._snapshot()
+        values = self._clean(label, node.__dict__)
         if values is None:
-            snapshot.spared.add(path)
+            snapshot.spared.add(node.path)
         else:
+            path = self._id(node, values)
             snapshot.nodes[path] = NodeRow(label, path, values, snapshot.scope)
 
     def _take_edge(self, edge: Edge) -> None:
         if edge.type.name not in self.edge_types:
             raise Broken(f"{self.collector.name} yields {edge.type.name}, which it does not declare")
         snapshot = self._snapshot()
-        row = EdgeRow(edge.type.name, edge.start, edge.end, snapshot.scope)
+        start, end = (self.renamed.get(path, path) for path in (edge.start, edge.end))
+        row = EdgeRow(edge.type.name, start, end, snapshot.scope)
         snapshot.edges[row.id] = row
 
     def _take_sample(self, sample: Label) -> None:
         label = type(sample).__name__
-        if (values := self._clean(label, "", sample.__dict__)) is not None:
+        if (values := self._clean(label, sample.__dict__)) is not None:
             self.samples.append((label, values))
 
     def _take_record(self, record: Record) -> None:
         found = dict(record.event.__dict__)
         # A hash of our own: to search it for secrets would take longer than all else of the row.
         key = found.pop("key")
-        values = self._clean("Event", "", found)
+        values = self._clean("Event", found)
         if values is None:
             return
         values["key"] = key
         acted_on = self._ghost(record.subject, values["ts"]) if record.subject else None
-        self.events.append(EventRow(f"Event/{key}", values, self.look.scope, acted_on))
+        self.events.append(EventRow(f"Event/{key}", values, self._scope(), acted_on))
 
     def _ghost(self, subject: Label, ts: datetime) -> str:
         """The id of what a record is about, which is kept as vanished if nothing else knows it."""
         names = tuple(subject.__dict__[name] for name in subject.identity)
         if (path := self.met.get((type(subject), names))) is None:
-            label, path = type(subject).__name__, subject.path
+            label = type(subject).__name__
+            known = self._clean(label, subject.__dict__)
+            path = subject.path if known is None else self._id(subject, known)
             self.met[type(subject), names] = path
-            known = self._clean(label, path, subject.__dict__)
             if known is not None:
-                self.ghosts.append(NodeRow(label, path, known, self.look.scope, ts))
+                self.ghosts.append(NodeRow(label, path, known, self._scope(), ts))
         return path
 
     def _flush(self) -> None:
@@ -155,17 +170,19 @@ class Intake:
 
     def finish(self) -> None:
         """The look is complete: compare, and write everything in one transaction."""
-        look, outcome = self.look, self.outcome
-        for scope in self.snapshots.keys() - look.seen - {self.collector.name}:
+        look, outcome, clean = self.look, self.outcome, self.cleaner.text
+        seen = {clean(scope) for scope in look.seen}
+        for scope in self.snapshots.keys() - seen - {self.collector.name}:
             del self.snapshots[scope]  # not looked at to its end
-        parts = look.seen or look.failed or any(scope != self.collector.name for scope in self.snapshots)
-        for scope in look.seen | (set() if parts or not self.has_state else {self.collector.name}):
+        parts = seen or look.failed or any(scope != self.collector.name for scope in self.snapshots)
+        for scope in seen | (set() if parts or not self.has_state else {self.collector.name}):
             self.snapshots.setdefault(scope, history.Snapshot(scope))
-        outcome.unobserved = [f"{u.what}: {u.why}" for u in look.unobserved]
+        unobserved = dict.fromkeys((clean(u.what), clean(u.why)) for u in look.unobserved)
+        outcome.unobserved = [f"{what}: {why}" for what, why in unobserved]
         outcome.unobserved += [f"{n} x {reason}" for reason, n in self.refused.items()]
         sight = history.Sight(
             self.collector.name, self.owned, self.collector.logged, outcome.at, self._basis(), self.snapshots,
-            [u.what for u in look.unobserved], {event.id: event for event in self.events},
+            [what for what, _ in unobserved], {event.id: event for event in self.events},
         )  # fmt: skip
         batch = history.compare(self.store, sight)
         batch.marks, batch.unobserved = look.marks, sight.protected

@@ -1,14 +1,15 @@
 """One publish() that reaches every session of both protocol eras.
 
-Sessions of 2026-07-28 listen on a stream of their own, which the SDK serves. Sessions that shook hands subscribe
-by resource and hear of changed lists without asking; the SDK does not serve those, so this module keeps one queue
-for each, in which equal notifications are one: a client that stopped reading delays nobody.
+Sessions of 2026-07-28 listen on a stream of their own, which the SDK serves. Sessions that shook hands
+subscribe by resource and hear of changed lists without asking; the SDK does not serve those, so this module
+keeps one queue for each, in which equal notifications are one: a client that stopped reading delays nobody.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -91,7 +92,7 @@ class Notifications(InMemorySubscriptionBus):
     def install(self, server: MCPServer) -> None:
         """Give a server what the SDK lacks for sessions that shook hands.
 
-        `_lowlevel_server` and `_connection` are the SDK's private names; the version is pinned for their sake.
+        `_lowlevel_server` and `_connection` are private names of the SDK, whose version is pinned for them.
         """
         low = server._lowlevel_server
         low.add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
@@ -147,8 +148,5 @@ class Notifications(InMemorySubscriptionBus):
             session.life.cancel()
 
     async def _serve(self, session: _Session) -> None:
-        with session.life:
-            try:
-                await session.deliver()
-            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                pass  # the client is leaving
+        with session.life, suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await session.deliver()

@@ -44,14 +44,18 @@ def answer(tool: str, content: dict[str, Any], console: Console | None = None) -
     for name, value in content.items():
         if name not in FRAME:
             _value(console, name, value)
-    for item in _transactions(content):
-        console.print(item)
-    if rows := [row for row in content.get("items") or [] if "changes" not in row]:
-        _table(console, rows, content.get("columns"))
+    _items(console, content)
     for unseen in content.get("unobserved") or []:
         console.print(Text(f"cannot see {unseen['what']}: {unseen['why']}", style="yellow"))
         if unseen.get("fix"):
             console.print(Text(f"  {unseen['fix']}", style="green"))
+
+
+def _items(console: Console, content: dict[str, Any]) -> None:
+    for item in _transactions(content):
+        console.print(item)
+    if rows := [row for row in content.get("items") or [] if "changes" not in row]:
+        _table(console, rows, content.get("columns"))
 
 
 def _transactions(content: dict[str, Any]) -> Iterable[Text]:
@@ -142,9 +146,8 @@ def status(
         Text(f"{load.get('memory_used_gb', '?')} of {load.get('memory_total_gb', '?')} GiB"),
     )
     for disk in overview.get("disks") or []:
-        left = f"{disk.get('available_gb')} GiB left" + (
-            f", full in {disk['full_in']}" if disk.get("full_in") else ""
-        )
+        left = f"{disk.get('available_gb')} GiB left"
+        left += f", full in {disk['full_in']}" if disk.get("full_in") else ""
         grid.add_row(Text(disk["mount_point"], style="bold"), _bar(disk.get("use_percent")), Text(left))
     for series in (metrics.get("series") or [])[:1]:
         if series.get("chart"):
@@ -154,26 +157,17 @@ def status(
                 Text(f"mean {series['mean']} %, max {series['max']} %"),
             )
     parts: list[Any] = [grid]
-    for problem in overview.get("problems") or []:
-        parts.append(Text(f"! {problem}", style="red"))
-    title = f"{escape(overview.get('host') or 'this machine')}  {escape(overview.get('os') or '')}  up {overview.get('uptime', '?')}"
-    console.print(Panel(Group(*parts), title=title, title_align="left", border_style="blue"))
-    console.print(
-        Panel(
-            _recent(overview, changes),
-            title="Changes, last 24 hours",
-            title_align="left",
-            border_style="blue",
-        )
-    )
-    seen = overview.get("unobserved") or []
-    if seen:
-        console.print(
-            Text(
-                f"{seen[0]['what']}: {seen[0]['why']}  ({overview.get('unobserved_more') or 'see: watchman-mcp doctor'})",
-                style="yellow",
-            )
-        )
+    parts += [Text(f"! {problem}", style="red") for problem in overview.get("problems") or []]
+    title = f"{escape(overview.get('host') or 'this machine')}  {escape(overview.get('os') or '')}"
+    _panel(console, Group(*parts), f"{title}  up {overview.get('uptime', '?')}")
+    _panel(console, _recent(overview, changes), "Changes, last 24 hours")
+    for unseen in (overview.get("unobserved") or [])[:1]:
+        more = overview.get("unobserved_more") or "see: watchman-mcp doctor"
+        console.print(Text(f"{unseen['what']}: {unseen['why']}  ({more})", style="yellow"))
+
+
+def _panel(console: Console, content: Any, title: str) -> None:
+    console.print(Panel(content, title=title, title_align="left", border_style="blue"))
 
 
 def _recent(overview: dict[str, Any], changes: dict[str, Any]) -> Any:

@@ -258,8 +258,3 @@ def events(home: Home) -> Counter[tuple[str, str, str | None, str | None]]:
     """How often the database tells each change of a package."""
     found = home.rows("SELECT type, package_name, previous, version FROM Event WHERE type GLOB 'package_*'")
     return Counter(found)
-
-
-def text_of(lines: list[dict[str, Any]]) -> str:
-    """Lines that a client received, as they would be read."""
-    return json.dumps(lines, ensure_ascii=False)

@@ -80,7 +80,10 @@ def test_what_models_write_is_understood(given: dict[str, Any], understood: dict
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"colour": "red"}, "unknown argument 'colour'; ask takes: name, view, kind, manager, since, net, limit"),
+        (
+            {"colour": "red"},
+            "unknown argument 'colour'; ask takes: name, view, kind, manager, since, net, limit",
+        ),
         ({"store": "x"}, "unknown argument 'store'; ask takes: name, view, kind, manager, since, net, limit"),
         ({"view": "hstory"}, "'view' cannot be 'hstory'; use one of: auto, installed, history"),
         ({"net": "maybe"}, "'net' is true or false, not 'maybe'"),
@@ -97,7 +100,9 @@ def test_what_models_write_is_understood(given: dict[str, Any], understood: dict
         ({"name": "\ud800"}, "'name' holds half a character (a lone surrogate); send whole ones"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_in_one_line_that_says_what_can(given: dict[str, Any], says: str) -> None:
+def test_what_cannot_be_understood_is_refused_in_one_line_that_says_what_can(
+    given: dict[str, Any], says: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         understand(ask, given)
 
@@ -110,11 +115,19 @@ def test_what_the_server_gives_is_no_argument() -> None:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40) | st.sampled_from(["null", "[1]", '["x"]', '"', "*", "24h"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=40)
+    | st.sampled_from(["null", "[1]", '["x"]', '"', "*", "24h"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-NAMES = sorted({name for tool in load() for name in parameters(tool.function)} | {"hours", "package", "start", "count", "type", "x"})
+NAMES = sorted(
+    {name for tool in load() for name in parameters(tool.function)}
+    | {"hours", "package", "start", "count", "type", "x"}
+)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4))

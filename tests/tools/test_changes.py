@@ -26,13 +26,22 @@ def story(store: Store) -> Story:
     told = Story(store)
     told.host(1440)
     told.look(1440, [package("vim"), package("nano"), package("libc6")])
-    told.look(600, [package("vim", "2.0"), package("nano"), package("libc6")], records=[told.event("package_update", "vim", 605, "2.0", previous="1.0")])
-    told.look(300, [package("vim", "2.0"), package("libc6")], records=[told.event("package_remove", "nano", 305)])
+    told.look(
+        600,
+        [package("vim", "2.0"), package("nano"), package("libc6")],
+        records=[told.event("package_update", "vim", 605, "2.0", previous="1.0")],
+    )
+    told.look(
+        300, [package("vim", "2.0"), package("libc6")], records=[told.event("package_remove", "nano", 305)]
+    )
     run = {"transaction_id": "t1", "command": "apt-get install nginx", "by": "operator (1000)"}
     told.look(
         60,
         [package("vim", "2.0"), package("nginx", "1.22"), package("libc6", "1.1")],
-        records=[told.event("package_install", "nginx", 65, "1.22", **run), told.event("package_update", "libc6", 65, "1.1", previous="1.0", **run)],
+        records=[
+            told.event("package_install", "nginx", 65, "1.22", **run),
+            told.event("package_update", "libc6", 65, "1.1", previous="1.0", **run),
+        ],
         needs=[("nginx", "libc6")],
     )
     return told
@@ -62,21 +71,47 @@ def test_changes_are_told_newest_first_and_by_whom(store: Store, story: Story) -
         "host": "box",
         "observed_at": story.shown(60),
         "source": "the machine's logs, and comparing looks",
-        "window": {"since": ask(store, since="12h")["window"]["since"], "until": story.shown(0), "covered": f"watching since {story.shown(1440)}"},
+        "window": {
+            "since": ask(store, since="12h")["window"]["since"],
+            "until": story.shown(0),
+            "covered": f"watching since {story.shown(1440)}",
+        },
         "totals": {"items": 4, "package_update": 2, "package_install": 1, "package_remove": 1},
         "items": [
             {
-                "ts": story.shown(65), "type": "package_install", "subject": "nginx", "what": "1.22", "by": "operator (1000)",
-                "command": "apt-get install nginx", "source": "apt",
+                "ts": story.shown(65),
+                "type": "package_install",
+                "subject": "nginx",
+                "what": "1.22",
+                "by": "operator (1000)",
+                "command": "apt-get install nginx",
+                "source": "apt",
             },
             {
-                "ts": story.shown(65), "type": "package_update", "subject": "libc6", "what": "1.0 -> 1.1", "by": "operator (1000)",
-                "command": "apt-get install nginx", "source": "apt",
+                "ts": story.shown(65),
+                "type": "package_update",
+                "subject": "libc6",
+                "what": "1.0 -> 1.1",
+                "by": "operator (1000)",
+                "command": "apt-get install nginx",
+                "source": "apt",
             },
-            {"ts": story.shown(305), "type": "package_remove", "subject": "nano", "what": "1.0", "source": "apt"},
-            {"ts": story.shown(605), "type": "package_update", "subject": "vim", "what": "1.0 -> 2.0", "source": "apt"},
+            {
+                "ts": story.shown(305),
+                "type": "package_remove",
+                "subject": "nano",
+                "what": "1.0",
+                "source": "apt",
+            },
+            {
+                "ts": story.shown(605),
+                "type": "package_update",
+                "subject": "vim",
+                "what": "1.0 -> 2.0",
+                "source": "apt",
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def test_many_alike_changes_of_one_run_are_one_line_with_a_count(store: Store, story: Story) -> None:
@@ -86,11 +121,17 @@ def test_many_alike_changes_of_one_run_are_one_line_with_a_count(store: Store, s
     item = ask(store, since="30m")["items"][0]
 
     assert item["count"] == 12
-    assert item["subject"] == "font-00, font-01, font-02, font-03, font-04, font-05, font-06, font-07 and 4 more"
+    assert (
+        item["subject"] == "font-00, font-01, font-02, font-03, font-04, font-05, font-06, font-07 and 4 more"
+    )
 
 
-@pytest.mark.parametrize(("subject", "found"), [("vim", ["vim"]), ("VIM", ["vim"]), (" vim ", ["vim"]), ("*n*", ["nginx", "nano"])])
-def test_a_subject_narrows_to_one_thing_or_a_glob(store: Store, story: Story, subject: str, found: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("subject", "found"), [("vim", ["vim"]), ("VIM", ["vim"]), (" vim ", ["vim"]), ("*n*", ["nginx", "nano"])]
+)
+def test_a_subject_narrows_to_one_thing_or_a_glob(
+    store: Store, story: Story, subject: str, found: list[str]
+) -> None:
     assert [name for _, name in lines(ask(store, subject=subject))] == found
 
 
@@ -102,14 +143,21 @@ def test_a_kind_narrows_to_a_domain(store: Store, story: Story) -> None:
     assert lines(ask(store, kind="host")) == [("host_changed", "box")]
 
 
-def test_a_thing_that_did_not_change_is_another_answer_than_an_unknown_one(store: Store, story: Story) -> None:
+def test_a_thing_that_did_not_change_is_another_answer_than_an_unknown_one(
+    store: Store, story: Story
+) -> None:
     known, unknown = ask(store, subject="libc6", since="30m"), ask(store, subject="ngnix")
 
     assert (known["found"], known["note"]) == ("none", "libc6 did not change in this time")
-    assert (unknown["found"], unknown["note"]) == ("none", "Nothing of this name is known. Nearest names: nginx")
+    assert (unknown["found"], unknown["note"]) == (
+        "none",
+        "Nothing of this name is known. Nearest names: nginx",
+    )
 
 
-def test_nothing_changed_is_another_answer_than_nothing_was_watched(store: Store, story: Story, tmp_path: Path) -> None:
+def test_nothing_changed_is_another_answer_than_nothing_was_watched(
+    store: Store, story: Story, tmp_path: Path
+) -> None:
     blind = Store(None)
 
     assert ask(store, since="10m")["found"] == "none"
@@ -131,7 +179,14 @@ def test_pages_hold_every_change_once_while_new_ones_arrive(store: Store, story:
         assert answer["cut"].endswith("narrow with kind, subject or since")
         assert answer["totals"]["items"] == 30
         if page == 1:
-            story.look(3, there, records=[story.event("package_install", f"late{n}", 5 - n, transaction_id=f"l{n}") for n in range(3)])
+            story.look(
+                3,
+                there,
+                records=[
+                    story.event("package_install", f"late{n}", 5 - n, transaction_id=f"l{n}")
+                    for n in range(3)
+                ],
+            )
 
     assert sorted(found) == [f"p{n:02}" for n in range(30)]
 
@@ -142,19 +197,28 @@ def test_pages_hold_every_change_once_while_new_ones_arrive(store: Store, story:
 def test_a_thing_is_told_as_it_was_at_a_time_with_the_looks_around_it(store: Store, story: Story) -> None:
     answer = ask(store, subject="vim", at=story.shown(700))
 
-    assert (answer["found"], answer["source"], answer["totals"]) == ("yes", "the journal of changes", {"items": 1})
+    assert (answer["found"], answer["source"], answer["totals"]) == (
+        "yes",
+        "the journal of changes",
+        {"items": 1},
+    )
     state = answer["items"][0]
     assert (state["label"], state["name"], state["values"]["version"]) == ("Software", "vim", "1.0")
     assert (state["seen_at"], state["next_look"]) == (story.shown(1440), story.shown(600))
 
 
 def test_the_state_is_that_of_the_last_look_not_after_the_time(store: Store, story: Story) -> None:
-    versions = [ask(store, subject="vim", at=story.shown(minutes))["items"][0]["values"]["version"] for minutes in (1440, 601, 600, 1)]
+    versions = [
+        ask(store, subject="vim", at=story.shown(minutes))["items"][0]["values"]["version"]
+        for minutes in (1440, 601, 600, 1)
+    ]
 
     assert versions == ["1.0", "1.0", "2.0", "2.0"]
 
 
-def test_a_thing_that_was_not_there_then_is_not_installed_and_one_gone_since_was(store: Store, story: Story) -> None:
+def test_a_thing_that_was_not_there_then_is_not_installed_and_one_gone_since_was(
+    store: Store, story: Story
+) -> None:
     assert ask(store, subject="nginx", at=story.shown(700))["found"] == "not_installed"
     assert ask(store, subject="nano", at=story.shown(700))["found"] == "yes"
     assert ask(store, subject="nano", at=story.shown(200))["found"] == "not_installed"
@@ -186,7 +250,9 @@ def test_everything_at_a_time_is_listed_short_and_in_pages(store: Store, story: 
 
 
 def test_the_net_difference_leaves_out_what_came_and_went(store: Store, story: Story) -> None:
-    story.look(40, [package("vim", "2.0"), package("nginx", "1.22"), package("libc6", "1.1"), package("brief")])
+    story.look(
+        40, [package("vim", "2.0"), package("nginx", "1.22"), package("libc6", "1.1"), package("brief")]
+    )
     story.look(20, [package("vim", "2.0"), package("nginx", "1.22"), package("libc6", "1.1")])
 
     answer = ask(store, net=True, since=story.shown(700), until=story.shown(0))
@@ -211,15 +277,30 @@ def test_the_net_difference_to_a_time_before_the_first_look_is_not_known(store: 
 # Causes
 
 
-def test_causes_of_a_symptom_begin_with_the_thing_itself_and_what_it_needs(store: Store, story: Story) -> None:
-    story.look(50, [package("vim", "3.0"), package("nginx", "1.22"), package("libc6", "1.1")], needs=[("nginx", "libc6")], records=[
-        story.event("package_update", "vim", 55, "3.0", previous="2.0"),
-    ])  # fmt: skip
+def test_causes_of_a_symptom_begin_with_the_thing_itself_and_what_it_needs(
+    store: Store, story: Story
+) -> None:
+    story.look(
+        50,
+        [package("vim", "3.0"), package("nginx", "1.22"), package("libc6", "1.1")],
+        needs=[("nginx", "libc6")],
+        records=[
+            story.event("package_update", "vim", 55, "3.0", previous="2.0"),
+        ],
+    )
 
     answer = ask(store, before=story.shown(45), subject="nginx")
 
-    assert lines(answer)[:3] == [("package_install", "nginx"), ("package_update", "libc6"), ("package_update", "vim")]
-    assert [item["lead"] for item in answer["items"][:3]] == ["20 min before; concerns the subject", "20 min before; concerns the subject", "10 min before"]
+    assert lines(answer)[:3] == [
+        ("package_install", "nginx"),
+        ("package_update", "libc6"),
+        ("package_update", "vim"),
+    ]
+    assert [item["lead"] for item in answer["items"][:3]] == [
+        "20 min before; concerns the subject",
+        "20 min before; concerns the subject",
+        "10 min before",
+    ]
     assert answer["note"].endswith("being earlier does not make it the cause")
 
 
@@ -230,7 +311,9 @@ def test_without_changes_before_a_symptom_there_is_no_cause(store: Store, story:
 
 
 @pytest.mark.parametrize("argument", ["at", "before"])
-def test_a_moment_that_is_none_is_refused_with_the_accepted_forms(store: Store, story: Story, argument: str) -> None:
+def test_a_moment_that_is_none_is_refused_with_the_accepted_forms(
+    store: Store, story: Story, argument: str
+) -> None:
     with pytest.raises(InvalidRequest, match="accepted: "):
         ask(store, **{argument: "when it broke"})
 
@@ -250,10 +333,20 @@ def test_long_texts_of_strangers_do_not_make_an_answer_too_long(store: Store) ->
     long = "é" * 4000
     story.host(1440)
     story.look(1440, [package(f"p{n}", "1") for n in range(20)])
-    records = [story.event("package_update", f"p{n}", 90 + n, long, previous=long, command=long, by=long) for n in range(20)]
+    records = [
+        story.event("package_update", f"p{n}", 90 + n, long, previous=long, command=long, by=long)
+        for n in range(20)
+    ]
     story.look(60, [package(f"p{n}", long, summary=long, location=None) for n in range(20)], records=records)
 
-    for arguments in ({}, {"subject": "p1"}, {"at": story.shown(0)}, {"at": story.shown(0), "subject": "p1"}, {"net": True}, {"before": story.shown(0)}):
+    for arguments in (
+        {},
+        {"subject": "p1"},
+        {"at": story.shown(0)},
+        {"at": story.shown(0), "subject": "p1"},
+        {"net": True},
+        {"before": story.shown(0)},
+    ):
         answer = ask(store, **arguments)
         assert answer["items"], arguments
         assert size(answer) <= MAX_BYTES, arguments

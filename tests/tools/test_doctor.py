@@ -55,14 +55,20 @@ def test_a_collector_that_failed_says_why(store: Store, story: Story) -> None:
 
     [check] = ask(store, "packages")["items"]
 
-    assert (check["area"], check["status"], check["why"]) == ("apt", "failed", "/var/lib/dpkg/status: half a record")
+    assert (check["area"], check["status"], check["why"]) == (
+        "apt",
+        "failed",
+        "/var/lib/dpkg/status: half a record",
+    )
 
 
 def test_the_newest_way_it_fares_is_told_not_an_older_one(store: Store, story: Story) -> None:
     story.ran("apt", 60, "failed", error="busy")
     story.ran("apt", 5, "ok")
 
-    assert [(check["status"], check["since"]) for check in ask(store, "apt")["items"]] == [("ok", story.shown(5))]
+    assert [(check["status"], check["since"]) for check in ask(store, "apt")["items"]] == [
+        ("ok", story.shown(5))
+    ]
 
 
 def test_without_an_area_daemon_store_and_every_collector_are_told(store: Store, story: Story) -> None:
@@ -106,7 +112,9 @@ def test_an_area_is_known_by_people_s_words(area: str, names: list[str]) -> None
 
 
 def test_an_unknown_area_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(InvalidRequest, match=r"area 'firewall' is not known; areas: apt, daemon, disks, host"):
+    with pytest.raises(
+        InvalidRequest, match=r"area 'firewall' is not known; areas: apt, daemon, disks, host"
+    ):
         areas_of("Firewall", about())
 
 

@@ -86,6 +86,17 @@ def test_changes_since_midnight_are_counted_by_type(store: Store, story: Story) 
     story.look(0, [package("vim"), package("new"), package("newer")], records=records)
 
     assert ask(store)["changes_today"]["by_type"] == {"package_install": 2}
+    assert ask(store)["changes_today"]["events"] == 2
+
+
+def test_changes_of_rare_types_are_counted_too(store: Store, story: Story) -> None:
+    kinds = ("install", "update", "downgrade", "remove", "purge", "reinstall", "changed", "odd")
+    story.look(2, [])
+    story.look(0, [], records=[story.event(f"package_{kind}", kind, 0) for kind in kinds])
+
+    today = ask(store)["changes_today"]
+
+    assert (today["events"], len(today["by_type"])) == (8, 6)
 
 
 def test_what_needs_attention_is_named_with_the_tool_for_detail(store: Store, story: Story) -> None:
@@ -119,7 +130,9 @@ def test_one_of_the_things_that_cannot_be_seen_is_named_and_the_rest_counted(
 
     answer = ask(store)
 
-    assert [(seen["what"], seen["why"]) for seen in answer["unobserved"]] == [("/root/0", "permission denied")]
+    assert [(seen["what"], seen["why"]) for seen in answer["unobserved"]] == [
+        ("/root/0", "permission denied")
+    ]
     assert answer["unobserved_more"] == "3 more; doctor lists them"
 
 

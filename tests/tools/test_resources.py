@@ -13,7 +13,8 @@ from watchman_mcp.schema.resources import InterfaceMetrics, ProcessMetrics
 from watchman_mcp.store.batch import Batch
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
-from watchman_mcp.tools.resources import BARS, sparkline, system_metrics
+from watchman_mcp.tools.resources import system_metrics
+from watchman_mcp.tools.resources.charts import BARS, sparkline
 
 NOW = {
     "cpu_percent": 12.5,

@@ -1,4 +1,4 @@
-"""Each tool as clients see it, kept as a file: a change of one is a change of behaviour, and is seen in review.
+"""Each tool as clients see it, kept as a file: a change of one is a change of behaviour, seen in review.
 
 WATCHMAN_TEST_SNAPSHOTS=write writes them anew.
 """

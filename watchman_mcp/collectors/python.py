@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidName, canonicalize_name
 
 from watchman_mcp.collectors import Collector, Look, minutes
 from watchman_mcp.errors import Broken
@@ -69,8 +69,18 @@ def read_metadata(content: bytes) -> tuple[str, str | None, str | None, tuple[st
     name, version = (str(fields.get(field) or "").strip() for field in ("Name", "Version"))
     if not name or b"\0" in head:
         raise Broken("its metadata has no name or holds NUL bytes; install the distribution again")
+    if not _is_name(name):
+        raise Broken("the name in its metadata is none that a distribution may have; install it again")
     summary = str(fields.get("Summary") or "").strip().partition("\n")[0].strip()
     return name, version or None, summary or None, tuple(map(str, fields.get_all("Requires-Dist") or ()))
+
+
+def _is_name(name: str) -> bool:
+    try:
+        canonicalize_name(name, validate=True)
+    except InvalidName:
+        return False
+    return True
 
 
 @lru_cache(maxsize=8192)
@@ -146,7 +156,7 @@ def _distribution(look: Look, environment: _Environment, directory: Directory, e
             metadata = read_metadata(directory.read(entry.name, METADATA_CAP))
     if scope in look.failed and (named := _DIRECTORY.fullmatch(entry.name)):
         metadata = named["name"], named["version"], None, ()
-    if metadata is None:
+    if metadata is None or not _is_name(metadata[0]):
         return None
     name, version, summary, requires = metadata
     software = Software(

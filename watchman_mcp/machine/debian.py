@@ -18,7 +18,7 @@ Stanza = Mapping[str, str]
 
 _NAMES = re.compile(r"(?:^|[,|])\s*([^\s:(,|\[<]+)(?::([^\s(,|\[<]+))?")
 _GONE = ("not-installed", "config-files")
-_LISTED = re.compile(r"([^\s:,()]+)(?::([^\s,()]+))? \(([^()]*)\)")
+_LISTED = re.compile(r"(?<![^\s,])([A-Za-z0-9][A-Za-z0-9+._-]*)(?::([a-z0-9][a-z0-9-]*))? \(([^()]*)\)")
 _LISTS = frozenset({"Install", "Upgrade", "Downgrade", "Reinstall", "Remove", "Purge", "Disappeared"})
 _PIECES = re.compile(r"(\D*)(\d*)")
 

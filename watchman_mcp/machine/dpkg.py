@@ -1,11 +1,14 @@
 """What dpkg's log tells: which changes of packages came to their end; lines in, steps out."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from watchman_mcp.machine.logs import Line
 
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*(?::[a-z0-9][a-z0-9-]*)?")
+"""A package as dpkg's log names it; what is named otherwise was not written by dpkg."""
 STEP_LINES = 50_000
 STEP_TIME = timedelta(days=2)
 """A step that is not closed within so many lines and so long is given up: it did not happen."""
@@ -17,6 +20,7 @@ _CLOSING = frozenset("icn")
 """First letters of the states that end a step: installed, config-files, not-installed."""
 _COMING = frozenset({"install", "upgrade"})
 _GOING = frozenset({"remove", "purge", "disappear"})
+_STEPS = _COMING | _GOING
 _IDLE = frozenset({"startup", "configure", "trigproc", "conffile"})
 
 
@@ -163,7 +167,9 @@ class DpkgLog:
     def _act(self, words: list[str]) -> None:
         assert self._second is not None
         action, who = words[2:4] if len(words) > 3 else ("", "")
-        if action == "startup":
+        if action in _STEPS and not PACKAGE.fullmatch(who):
+            self.unreadable += 1
+        elif action == "startup":
             self._run = self._second.written
         elif action == "configure":
             step = self._open.get(who)

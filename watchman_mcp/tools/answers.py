@@ -150,13 +150,13 @@ class Frame:
         return found
 
     def covered(self, since: datetime | None = None) -> str | None:
-        """From when on the collectors behind the answer have been watching, and when in the window they were not."""
+        """From when on the collectors behind the answer watch, and when in the window they did not."""
         begun: list[datetime] = []
         gaps: set[tuple[datetime, datetime]] = set()
         for run in self.runs:
             rows = self.store.read(
-                "SELECT started_at, last_at FROM CollectorRun WHERE collector = ? AND status IN ('ok', 'partial') "
-                "ORDER BY started_at",
+                "SELECT started_at, last_at FROM CollectorRun "
+                "WHERE collector = ? AND status IN ('ok', 'partial') ORDER BY started_at",
                 (run["collector"],),
             )
             times = [(from_text(row["started_at"]), from_text(row["last_at"])) for row in rows]
@@ -259,13 +259,17 @@ def size(value: Any) -> int:
     return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
+def _dumped(item: Any) -> Any:
+    if isinstance(item, list):
+        return [_dumped(part) for part in item]
+    return item.model_dump(mode="json", exclude_none=True) if isinstance(item, BaseModel) else item
+
+
 def fit(items: list[Any], budget: int = MAX_BYTES - 2_500) -> int:
     """How many of these items fit into an answer."""
     used = 0
     for count, item in enumerate(items):
-        used += (
-            size(item.model_dump(mode="json", exclude_none=True) if isinstance(item, BaseModel) else item) + 1
-        )
+        used += size(_dumped(item)) + 1
         if used > budget:
             return max(count, 1)
     return len(items)

@@ -13,18 +13,24 @@ from watchman_mcp.errors import InvalidRequest
 
 from . import INJECTED
 
-SYNONYMS: dict[str, str] = {
-    "package": "name", "packages": "name", "package_name": "name", "pkg": "name", "software": "name", "pattern": "name", "filter": "name",
-    "target": "subject", "thing": "subject", "service": "subject", "unit": "subject",
-    "start": "since", "start_time": "since", "after": "since", "from": "since", "from_time": "since", "time_range": "since", "period": "since",
-    "end": "until", "end_time": "until", "to": "until", "to_time": "until",
-    "count": "limit", "max": "limit", "max_results": "limit", "top": "limit", "n": "limit", "page_size": "limit",
-    "page": "cursor", "next_cursor": "cursor", "page_token": "cursor",
-    "package_manager": "manager", "pm": "manager", "ecosystem": "manager",
-    "sql": "query", "q": "query", "statement": "query",
-    "section": "area", "collector": "area", "component": "area", "areas": "area",
-    "mode": "view", "sections": "view", "metric": "view", "type": "kind", "time": "at", "as_of": "at",
-}  # fmt: skip
+SYNONYMS = {
+    synonym: own
+    for own, synonyms in {
+        "name": "package packages package_name pkg software pattern filter",
+        "subject": "target thing service unit",
+        "since": "start start_time after from from_time time_range period",
+        "until": "end end_time to to_time",
+        "limit": "count max max_results top n page_size",
+        "cursor": "page next_cursor page_token",
+        "manager": "package_manager pm ecosystem",
+        "query": "sql q statement",
+        "area": "section collector component areas",
+        "view": "mode sections metric",
+        "kind": "type",
+        "at": "time as_of",
+    }.items()
+    for synonym in synonyms.split()
+}
 """What models call an argument, where the tool has none of that name."""
 
 SPANS = {"minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
@@ -54,7 +60,7 @@ def parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def understand(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments in the tool's own words: synonyms, enums in any case, numbers as text, null as the default.
+    """The arguments in the tool's own words: synonyms, enums in any case, numbers as text, null as default.
 
     Raises: InvalidRequest in one line that lists what is valid.
     """

@@ -64,8 +64,9 @@ def _schema(store: Store, envelope: dict[str, Any]) -> GraphAnswer:
     }
     return GraphAnswer(
         found="yes",
-        note="Times are UTC text like 2026-11-20T08:00:00.000000Z. gone_at is null for what is there now. Lists are JSON. "
-        "edges joins ids: SELECT b.* FROM edges e JOIN Software b ON b.id = e.end WHERE e.type = 'DEPENDS_ON' AND e.start = ...",
+        note="Times are UTC text like 2026-11-20T08:00:00.000000Z. gone_at is null for what is there now. "
+        "Lists are JSON. edges joins ids: SELECT b.* FROM edges e JOIN Software b ON b.id = e.end "
+        "WHERE e.type = 'DEPENDS_ON' AND e.start = ...",
         tables=shown,
         edges={name: kind.says for name, kind in EDGE_TYPES.items() if name != "ON_HOST"},
         **{**envelope, "unobserved": None, "unobserved_more": None},

@@ -15,9 +15,12 @@ from watchman_mcp.store.tables import from_text, to_text
 
 from . import reads
 from .answers import Answer, Frame, Tail, frame_of
-from .resources import Disk, Load, disks, newest_sample, newest_samples
+from .resources.answer import Disk, Load
+from .resources.samples import disks, newest_sample, newest_samples
 
 FULL_PERCENT = 90
+SHOWN_TYPES = 6
+"""Types of events that are counted apart, the most frequent ones."""
 
 
 class Lines(BaseModel):
@@ -40,14 +43,16 @@ class OverviewAnswer(Answer, Tail):
     packages: dict[str, int] | None = None
     changes_today: Lines | None = None
     problems: list[str] | None = None
-    more: str = "system_metrics: load and disks. query_packages: software. what_changed: changes. doctor: what cannot be seen."
+    more: str = (
+        "system_metrics: load and disks. query_packages: software. what_changed: changes. "
+        "doctor: what cannot be seen."
+    )
 
 
 @reads(title="Overview", needs=(Host, SystemMetrics, DiskMetrics, Software), always=True)
 def overview(store: Store) -> OverviewAnswer:
-    """How is this machine? Health on one screen: load, memory, disks, uptime, changes today, what cannot be seen.
-
-    Start here when the question is vague; every line names the tool for detail.
+    """How is this machine? Health on one screen: load, memory, disks, uptime, changes today, what cannot
+    be seen. Start here when the question is vague; every line names the tool for detail.
     """
     frame = frame_of(store)
     rows = store.read('SELECT * FROM "Host" WHERE gone_at IS NULL ORDER BY seq DESC LIMIT 1')
@@ -66,13 +71,12 @@ def overview(store: Store) -> OverviewAnswer:
         up_since=frame.show(boot),
         uptime=_length(frame.now - boot) if boot else None,
         load=_load(sample) if sample else None,
-        disks=[Disk(mount_point=d.mount_point, filesystem=d.filesystem, use_percent=d.use_percent, available_gb=d.available_gb, full_in=d.full_in)
-               for d in disks(store, frame, 3)] or None,
+        disks=[Disk(**d.model_dump(exclude={"used_gb", "inodes_percent"})) for d in disks(store, 3)] or None,
         packages=dict(packages),
         changes_today=_changes(store, frame),
         problems=_problems(store, sample, odd) or None,
         **envelope,
-    )  # fmt: skip
+    )
 
 
 def _load(sample: dict[str, float]) -> Load:
@@ -101,13 +105,13 @@ def _packages(store: Store) -> tuple[Counter[str], int]:
 def _changes(store: Store, frame: Frame) -> Lines:
     midnight = frame.now.astimezone(frame.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     rows = store.read(
-        "SELECT type, count(*) AS n FROM Event WHERE ts >= ? GROUP BY 1 ORDER BY 2 DESC LIMIT 6",
+        "SELECT type, count(*) AS n FROM Event WHERE ts >= ? GROUP BY 1 ORDER BY 2 DESC, 1",
         (to_text(midnight),),
     )
     return Lines(
         since=frame.show(midnight),
         events=sum(row["n"] for row in rows),
-        by_type={row["type"]: row["n"] for row in rows},
+        by_type={row["type"]: row["n"] for row in rows[:SHOWN_TYPES]},
     )
 
 
@@ -116,9 +120,9 @@ def _problems(store: Store, sample: dict[str, float] | None, odd: int) -> list[s
     problems = list(store.notes)
     if store.trouble:
         problems.insert(0, "Nothing can be written to the store; doctor says why")
-    if sample and sample["memory_available_gb"] is not None and sample["memory_total_gb"]:
-        if sample["memory_available_gb"] < 0.05 * sample["memory_total_gb"]:
-            problems.append("Less than 5 % of memory is available: system_metrics view=memory")
+    left, total = (sample[f"memory_{part}_gb"] if sample else None for part in ("available", "total"))
+    if left is not None and total and left < 0.05 * total:
+        problems.append("Less than 5 % of memory is available: system_metrics view=memory")
     used = [row["use_percent"] or 0 for row in newest_samples(store, "DiskMetrics")]
     if full := sum(percent >= FULL_PERCENT for percent in used):
         problems.append(f"{full} file systems are at least {FULL_PERCENT} % full: system_metrics view=disks")
