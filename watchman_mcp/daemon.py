@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import logging.handlers
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -23,7 +21,7 @@ from anyio.abc import SocketListener
 
 from watchman_mcp import __version__, bridge, retention
 from watchman_mcp.bridge import ending
-from watchman_mcp.cleaning import Cleaner, LogFilter
+from watchman_mcp.cleaning import Cleaner
 from watchman_mcp.collectors import load as load_collectors
 from watchman_mcp.errors import Denied, WatchmanError
 from watchman_mcp.machine import Machine
@@ -31,6 +29,7 @@ from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.settings import Settings
 from watchman_mcp.settings import load as load_settings
+from watchman_mcp.state import key_of, log_to
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools import About
 
@@ -120,8 +119,8 @@ def run(start: Start) -> int:
     os.umask(0o077)
     try:
         settings = load_settings(start.config, start.environ)
-        key = _key(start.directory)
-        _log_to(start.directory, Cleaner(key), start.mode == "staying")
+        key = key_of(start.directory)
+        log_to(start.directory, Cleaner(key), start.mode == "staying")
         daemon = Daemon(start, settings, Cleaner(key))
     except WatchmanError as error:
         print(f"watchman-mcp: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
@@ -131,40 +130,6 @@ def run(start: Start) -> int:
         logging.shutdown()
         os._exit(0)  # a collector's thread may hang in the kernel for good
     return 0
-
-
-def _key(directory: Path | None) -> bytes:
-    """The key of the fingerprints that stand for secrets: made once, beside the database, never in it."""
-    if directory is None:
-        return secrets.token_bytes(32)
-    path = directory / "key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            key = secrets.token_bytes(32)
-            file.write(key)
-        return key
-
-
-def _log_to(directory: Path | None, cleaner: Cleaner, also_stderr: bool) -> None:
-    """A rotated file in the state directory; everything logged has passed cleaning."""
-    handlers: list[logging.Handler] = []
-    if directory is not None:
-        handlers.append(
-            logging.handlers.RotatingFileHandler(
-                directory / "daemon.log", maxBytes=2_000_000, backupCount=3, encoding="utf-8"
-            )
-        )
-    if also_stderr or directory is None:
-        handlers.append(logging.StreamHandler(sys.stderr))
-    form = LogFilter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"), cleaner)
-    for handler in handlers:
-        handler.setFormatter(form)
-    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
-    for noisy in ("mcp", "watchfiles", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 class Daemon:

@@ -21,9 +21,9 @@ from univers.versions import DebianVersion
 
 from tests.collectors.test_cases import look_at, plain, plant
 from watchman_mcp.collectors import apt
-from watchman_mcp.machine.debian import compare_versions
 from watchman_mcp.machine.dpkg import STEP_LINES, Clock, DpkgLog, Step
 from watchman_mcp.machine.logs import Line, Origin
+from watchman_mcp.machine.versions import compare_versions
 from watchman_mcp.schema.core import Record
 from watchman_mcp.schema.packages import Software
 

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from tests.collectors.test_cases import graph, look_at, plant
 from watchman_mcp.collectors import Look, python
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine import distributions as metadata
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.settings import Settings
 
@@ -131,20 +132,20 @@ def test_metadata_beyond_all_measure_costs_its_details_only(tmp_path: Path) -> N
     ],
 )
 def test_a_requirement_counts_for_this_python_on_linux(requirement: str, expected: str | None) -> None:
-    assert python.needed(requirement, "3.11.7") == expected
+    assert metadata.needed(requirement, "3.11.7") == expected
 
 
 def test_metadata_is_read_to_its_first_empty_line() -> None:
     fields = b"Name: a\r\nVersion: 1\r\nSummary: one\r\n two\r\nRequires-Dist: b\r\nRequires-Dist: c\r\n"
     content = fields + b"\r\nName: d\r\n"
 
-    assert python.read_metadata(content) == ("a", "1", "one", ("b", "c"))
+    assert metadata.read_metadata(content) == ("a", "1", "one", ("b", "c"))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\nName: a\n", b"Version: 1\n", b"Name: a\0\nVersion: 1\n"])
 def test_metadata_without_a_name_is_broken(content: bytes) -> None:
     with pytest.raises(Broken, match="install the distribution again"):
-        python.read_metadata(content)
+        metadata.read_metadata(content)
 
 
 @pytest.mark.real

@@ -10,12 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "watchman_mcp"
 MODULE, FUNCTION = 300, 50
-LONGER: dict[str, int] = {
-    "collectors/apt.py": 301,
-    "daemon.py": 327,
-    "machine/debian.py": 305,
-    "store/sqlite.py": 358,
-}
+LONGER: dict[str, int] = {}
 """Modules that are longer than they should be, and their length: no number may grow, and no line be added."""
 LIGHT = ("asyncio", "anyio", "mcp", "pydantic", "psutil", "rich", "watchfiles")
 """What a client's process must not load: it is started for each client and lives as long."""

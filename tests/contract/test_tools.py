@@ -4,11 +4,14 @@ import inspect
 import typing
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from watchman_mcp.schema import LABELS
 from watchman_mcp.tools import INJECTED, ORDER, Tool, load
-from watchman_mcp.tools.answers import Answer, Tail
+from watchman_mcp.tools.answers import MAX_BYTES, Answer, Tail, Unseen, compact, fit, size
 from watchman_mcp.tools.arguments import SYNONYMS, parameters
+from watchman_mcp.tools.packages.answer import Package, PackagesAnswer
 
 each = pytest.mark.parametrize("tool", load(), ids=[tool.name for tool in load()])
 
@@ -69,3 +72,36 @@ def test_a_synonym_leads_to_an_argument_and_hides_none() -> None:
 
     assert set(SYNONYMS.values()) <= known
     assert not set(INJECTED) & (known | SYNONYMS.keys())
+
+
+TEXTS = st.builds(
+    lambda letter, n: letter * n, st.sampled_from("aé🐧"), st.integers(0, 4_000) | st.integers(0, 60)
+)
+LISTS = st.none() | st.lists(TEXTS, max_size=31)
+PACKAGES = st.builds(
+    Package,
+    name=TEXTS,
+    version=TEXTS,
+    manager=TEXTS,
+    location=TEXTS,
+    summary=TEXTS,
+    depends_on=LISTS,
+    history=LISTS,
+)
+UNSEEN = st.builds(Unseen, what=TEXTS, why=TEXTS, fix=TEXTS)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(PACKAGES, max_size=60), st.lists(UNSEEN, max_size=3), TEXTS)
+def test_no_answer_is_longer_than_its_bound_whatever_strangers_wrote(
+    packages: list[Package], unseen: list[Unseen], text: str
+) -> None:
+    page = packages[: fit(packages)]
+
+    answer = compact(
+        PackagesAnswer(found="yes", host=text, note=text, items=page, unobserved=unseen, next_cursor="WzFd")
+    )
+
+    assert size(answer) <= MAX_BYTES
+    assert len(answer["items"]) == len(page)
+    assert answer["next_cursor"] == "WzFd"

@@ -177,7 +177,7 @@ def _record(
     event = Event(
         key=event_key(type, key[0], name, arch, previous, version, key[1]),
         ts=at,
-        type="package_purge" if purged else type,  # the key is what dpkg's log alone says
+        type="package_purge" if purged else type,  # the key is dpkg's log's alone
         source=origin.source,
         subject=name,
         package_name=name,
@@ -289,8 +289,7 @@ def _say(look: Look, path: str, reading: LogReading, unreadable: int) -> None:
 
 
 def _place(look: Look, path: str) -> _Place:
-    kept = look.marks.get(path)
-    if kept is None:
+    if (kept := look.marks.get(path)) is None:
         return _Place()
     mark, fold, known, since = cast("tuple[str, int, str, str]", kept)
     return _Place(Mark.from_json(mark), fold, known, since)

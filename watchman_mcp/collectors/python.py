@@ -12,17 +12,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.parser import BytesHeaderParser
-from email.policy import compat32
-from functools import lru_cache
 from typing import NamedTuple
 
-from packaging.markers import default_environment
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidName, canonicalize_name
+from packaging.utils import canonicalize_name
 
 from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Broken
+from watchman_mcp.machine.distributions import is_name, needed, read_metadata
 from watchman_mcp.machine.files import Directory, Entry
 from watchman_mcp.schema import Edge
 from watchman_mcp.schema.packages import DEPENDS_ON, Software
@@ -57,45 +52,6 @@ class _Environment(NamedTuple):
 class _Found(NamedTuple):
     software: Software
     requires: tuple[str, ...]
-
-
-def read_metadata(content: bytes) -> tuple[str, str | None, str | None, tuple[str, ...]]:
-    """Name, version, summary and requirements of a METADATA or PKG-INFO file.
-
-    Raises: Broken.
-    """
-    head = re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0]
-    fields = BytesHeaderParser(policy=compat32).parsebytes(head)
-    name, version = (str(fields.get(field) or "").strip() for field in ("Name", "Version"))
-    if not name or b"\0" in head:
-        raise Broken("its metadata has no name or holds NUL bytes; install the distribution again")
-    if not _is_name(name):
-        raise Broken("the name in its metadata is none that a distribution may have; install it again")
-    summary = str(fields.get("Summary") or "").strip().partition("\n")[0].strip()
-    return name, version or None, summary or None, tuple(map(str, fields.get_all("Requires-Dist") or ()))
-
-
-def _is_name(name: str) -> bool:
-    try:
-        canonicalize_name(name, validate=True)
-    except InvalidName:
-        return False
-    return True
-
-
-@lru_cache(maxsize=8192)
-def needed(requirement: str, python: str) -> str | None:
-    """The normal name of what a requirement asks for with this Python; None for an extra or for nothing."""
-    try:
-        wanted = Requirement(requirement)
-    except InvalidRequirement:
-        return None
-    major_minor = ".".join(python.split(".")[:2])
-    here = {"python_version": major_minor, "python_full_version": python, "extra": ""}
-    environment = {**default_environment(), **here}
-    if wanted.marker is not None and not wanted.marker.evaluate({k: str(v) for k, v in environment.items()}):
-        return None
-    return canonicalize_name(wanted.name)
 
 
 def collect(look: Look) -> Iterator[Software | Edge]:
@@ -156,7 +112,7 @@ def _distribution(look: Look, environment: _Environment, directory: Directory, e
             metadata = read_metadata(directory.read(entry.name, METADATA_CAP))
     if scope in look.failed and (named := _DIRECTORY.fullmatch(entry.name)):
         metadata = named["name"], named["version"], None, ()
-    if metadata is None or not _is_name(metadata[0]):
+    if metadata is None or not is_name(metadata[0]):
         return None
     name, version, summary, requires = metadata
     software = Software(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from packaging.version import InvalidVersion, Version
 from pydantic import Field
 
-from watchman_mcp.machine import debian
+from watchman_mcp.machine import versions
 
 from .base import EdgeType, Label
 
@@ -84,7 +84,7 @@ class Software(Label):
 def compare_versions(manager: str, one: str, other: str) -> int:
     """-1, 0 or 1 as `one` is earlier than, the same as or later than `other`; 1 for unreadable versions."""
     if manager == "apt":
-        return debian.compare_versions(one, other)
+        return versions.compare_versions(one, other)
     try:
         first, second = Version(one), Version(other)
     except InvalidVersion:

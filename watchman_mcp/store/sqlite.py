@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import sqlite3
@@ -17,15 +16,14 @@ from typing import Any, TypeVar
 
 from watchman_mcp.errors import StoreError
 
-from . import opening
+from . import looks, opening, pruning
 from .batch import Batch, EdgeRow, EventRow, NodeRow, Written
-from .tables import samples, table, to_ms, to_text
+from .looks import dump
+from .tables import table, to_ms, to_text
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 READERS = 4
-ENDED = {"Event": "ts < ?", "CollectorRun": "last_at < ?"}
-"""What makes a node old, where it is not that it vanished."""
 CHUNK = 5000
 
 
@@ -169,7 +167,7 @@ class Store:
         new = self._write_events(batch.events, at)
         skipped = self._write_edges(batch.edges, at, batch)
         self._write_samples(batch.samples)
-        self._write_history(batch, at)
+        looks.write(self._db, batch, at, self._seq)
         if new:
             touched.add("Event")
         return Written(self._seq, frozenset(touched), new, skipped)
@@ -188,7 +186,7 @@ class Store:
             self._db.executemany(table(name).upsert, values)
 
     def _write_journal(self, seq: int, at: str, row: Any) -> None:
-        before, after = (None if side is None else _dump(side) for side in (row.before, row.after))
+        before, after = (None if side is None else dump(side) for side in (row.before, row.after))
         self._db.execute(
             "INSERT INTO _journal VALUES (?, ?, ?, ?, ?, ?)", (seq, at, row.scope, row.id, before, after)
         )
@@ -256,7 +254,7 @@ class Store:
         """The number of what a sample measured, given at its first sample."""
         kept = table(name)
         named = [c.encode(values[c.name]) for c in kept.named]
-        key = (name, _dump(named))
+        key = (name, dump(named))
         if key not in self._series:
             found = self._db.execute(
                 f'SELECT series FROM "_{name}_series" WHERE name_key = ?', key[1:]
@@ -268,91 +266,14 @@ class Store:
             self._series[key] = int(found[0])
         return self._series[key]
 
-    def _write_history(self, batch: Batch, at: str) -> None:
-        run = self._db.executemany
-        run("DELETE FROM _pending WHERE id = ?", [(one,) for one in batch.settled])
-        run(
-            "INSERT OR REPLACE INTO _pending VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    p.id,
-                    p.scope,
-                    *(None if v is None else _dump(v) for v in (p.before, p.after)),
-                    to_text(p.earliest),
-                    to_text(p.at),
-                    self._seq,
-                )
-                for p in batch.pending
-            ],
-        )
-        changed = {row.scope for row in batch.journal}
-        for scope in batch.looks:
-            self._write_look(scope, at, scope in changed)
-        if batch.basis is not None:
-            self._db.execute(
-                "INSERT OR REPLACE INTO _collector VALUES (?, ?, ?, ?)",
-                (batch.collector, batch.basis, _dump(batch.marks or {}), _dump(batch.unobserved)),
-            )
-
-    def _write_look(self, scope: str, at: str, changed: bool) -> None:
-        """Remember a complete look; a run of looks that saw no change is kept as its first and its newest."""
-        last = self._db.execute(
-            "SELECT * FROM _look WHERE scope = ? ORDER BY number DESC LIMIT 2", (scope,)
-        ).fetchall()
-        seq = self._seq if changed or not last else last[0]["seq"]
-        if len(last) == 2 and last[0]["seq"] == last[1]["seq"] == seq:
-            self._db.execute("UPDATE _look SET at = ? WHERE number = ?", (at, last[0]["number"]))
-        else:
-            self._db.execute("INSERT INTO _look VALUES (NULL, ?, ?, ?)", (scope, at, seq))
-
-    # Retention
-
     def prune(self, label: str, before: datetime) -> int:
-        """Delete what ended before a moment: vanished nodes, their edges, old events or samples. Returns how many.
+        """Delete what ended before a moment; see `pruning.prune`. Returns how many."""
+        return pruning.prune(self, label, before)
 
-        In bounded transactions; each is told to a mirror by its label and moment.
-        """
-        value: int | str
-        if label in {t.name for t in samples()}:
-            condition, table_name, value = "ts < ?", f"_{label}", to_ms(before)
-        else:
-            condition, table_name, value = ENDED.get(label, "gone_at < ?"), label, to_text(before)
-        total = 0
-        while True:
-            deleted = self.change(lambda db: _delete(db, table_name, condition, value))
-            total += deleted
-            if deleted < CHUNK:
-                break
-        if total and label in {t.name for t in samples()}:
-            self.change(lambda db: self._forget_series(db, label))
-        if total:
-            mark = self._seq + 1
-            self.change(
-                lambda db: (
-                    self._next(1),
-                    db.execute("INSERT INTO _pruned VALUES (?, ?, ?)", (mark, label, to_text(before))),
-                )
-            )
-        return total
-
-    def _forget_series(self, db: sqlite3.Connection, label: str) -> None:
-        """Drop the names of measured things of which no sample is left."""
-        left = f'SELECT 1 FROM "_{label}" m WHERE m.series = "_{label}_series".series'
-        db.execute(f'DELETE FROM "_{label}_series" WHERE NOT EXISTS ({left})')
+    def forget_series(self) -> None:
+        """The numbers of measured things may have changed."""
         self._series.clear()
 
-
-def _delete(db: sqlite3.Connection, name: str, condition: str, value: Any) -> int:
-    """Delete one chunk of rows, and the edges of nodes among them."""
-    rows = db.execute(f'SELECT rowid, * FROM "{name}" WHERE {condition} LIMIT {CHUNK}', (value,)).fetchall()
-    if rows and not name.startswith("_") and name != "Event":
-        ids = [(row["id"],) for row in rows]
-        db.executemany("DELETE FROM _edges WHERE start = ?", ids)
-        db.executemany("DELETE FROM _edges WHERE end = ?", ids)
-    db.executemany(f'DELETE FROM "{name}" WHERE rowid = ?', [(row["seq"],) for row in rows])
-    return len(rows)
-
-
-def _dump(value: Any) -> str:
-    """JSON for the private tables; moments as the store writes them."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=to_text)
+    def told_pruned(self, db: sqlite3.Connection, label: str, before: str) -> None:
+        """Leave word of a deletion for a mirror."""
+        db.execute("INSERT INTO _pruned VALUES (?, ?, ?)", (self._next(1)[0], label, before))
