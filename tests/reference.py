@@ -1,4 +1,4 @@
-"""Makes docs/reference/ from the code: `python -m tests.reference`, or with --check says what is out of date."""
+"""Makes docs/reference/ from the code: `python -m tests.reference`, or with --check says what is stale."""
 
 import inspect
 import sys

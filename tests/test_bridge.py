@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -713,7 +714,7 @@ def test_a_bridge_needs_little_to_start():
             "-c",
             code.replace(
                 "import sys;",
-                f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(os.path.dirname(bridge.__file__)))!r});",
+                f"import sys; sys.path.insert(0, {str(Path(bridge.__file__).parents[2])!r});",
             ),
         ],
         text=True,

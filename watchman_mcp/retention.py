@@ -114,7 +114,8 @@ def roll_up(store: Store, kept: Table, before: datetime) -> None:
         start = oldest // (ROLLED_SECONDS * 1000) * ROLLED_SECONDS * 1000
         hour = (start, start + ROLLED_SECONDS * 1000)
         rows = db.execute(
-            f'SELECT min(seq), series, {means} FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ? GROUP BY series',
+            f'SELECT min(seq), series, {means} FROM "{name}" '
+            "WHERE span IS NULL AND ts >= ? AND ts < ? GROUP BY series",
             hour,
         ).fetchall()
         db.execute(f'DELETE FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ?', hour)

@@ -26,9 +26,7 @@ LINES_OF_FILES = ("pgpass", "redis.conf", "snmpd.conf")
 FILES = [
     canary
     for canary in CANARIES
-    if "/" not in canary.text
-    and len(canary.text.encode()) < 200
-    and canary.kind not in LINES_OF_FILES
+    if "/" not in canary.text and len(canary.text.encode()) < 200 and canary.kind not in LINES_OF_FILES
 ]
 """Those that a file's name can hold."""
 

@@ -29,7 +29,8 @@ def package(name: str) -> NodeRow:
 
 
 def event(key: str, ts: datetime, kind: str) -> EventRow:
-    return EventRow(f"Event/{key}", dict(Event(key=key, ts=ts, type=kind, source="apt", subject=key).__dict__), "apt")
+    values = dict(Event(key=key, ts=ts, type=kind, source="apt", subject=key).__dict__)
+    return EventRow(f"Event/{key}", values, "apt")
 
 
 def names(store: Store) -> set[str]:
@@ -72,7 +73,8 @@ def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path) -> None:
 
     assert names(again) == set()
     assert "set aside" in again.notes[0]
-    assert [p.read_bytes() for p in tmp_path.glob("*.damaged-*") if not p.name.endswith(("-wal", "-shm"))] == [damaged]
+    aside = [p for p in tmp_path.glob("*.damaged-*") if not p.name.endswith(("-wal", "-shm"))]
+    assert [p.read_bytes() for p in aside] == [damaged]
     again.close()
 
 
@@ -124,7 +126,9 @@ def test_a_file_from_before_a_field_was_added_gains_it_and_keeps_its_rows(tmp_pa
     again.close()
 
 
-def test_a_migration_copies_the_file_first_and_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_copies_the_file_first_and_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path)
     store.write(Batch(at=NOW, nodes=[package("old")]))
     store.close()
@@ -217,7 +221,8 @@ def test_old_samples_become_hourly_means_and_the_oldest_go(tmp_path: Path) -> No
     hours = [NOW - timedelta(days=30), NOW - timedelta(days=900), NOW - timedelta(hours=1)]
     for start in hours:
         hour = start.replace(minute=0)
-        samples = [SystemMetrics(timestamp=hour + timedelta(minutes=n), cpu_percent=float(n)) for n in range(60)]
+        minutes = [(hour + timedelta(minutes=n), float(n)) for n in range(60)]
+        samples = [SystemMetrics(timestamp=at, cpu_percent=percent) for at, percent in minutes]
         store.write(Batch(at=NOW, samples=[("SystemMetrics", dict(s.__dict__)) for s in samples]))
 
     retention.apply(store, Settings(), NOW)
@@ -232,7 +237,8 @@ def test_old_samples_become_hourly_means_and_the_oldest_go(tmp_path: Path) -> No
 def test_past_the_journal_s_time_what_was_before_is_not_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     row = package("nginx")
-    store.write(Batch(at=NOW - timedelta(days=500), nodes=[row], journal=[JournalRow(row.id, "apt", None, row.values)]))
+    journal = [JournalRow(row.id, "apt", None, row.values)]
+    store.write(Batch(at=NOW - timedelta(days=500), nodes=[row], journal=journal))
 
     retention.apply(store, Settings(), NOW)
 
@@ -245,8 +251,10 @@ def test_over_the_cap_samples_go_first(tmp_path: Path) -> None:
     store = Store(tmp_path, size_cap_mb=1)
     for day in range(60):
         at = NOW - timedelta(days=day)
-        rows = [SystemMetrics(timestamp=at - timedelta(seconds=n), cpu_per_core=[1.5] * 16, cpu_percent=1.0) for n in range(300)]
-        store.write(Batch(at=NOW, samples=[("SystemMetrics", dict(r.__dict__)) for r in rows], nodes=[package(f"p{day}")]))
+        times = [at - timedelta(seconds=n) for n in range(300)]
+        rows = [SystemMetrics(timestamp=t, cpu_per_core=[1.5] * 16, cpu_percent=1.0) for t in times]
+        samples = [("SystemMetrics", dict(r.__dict__)) for r in rows]
+        store.write(Batch(at=NOW, samples=samples, nodes=[package(f"p{day}")]))
     before = store.size_bytes
 
     retention.apply(store, Settings.model_validate({"retention": {"samples_raw_days": 1000}}), NOW)

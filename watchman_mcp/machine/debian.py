@@ -190,7 +190,7 @@ class Transactions:
         return begun[min(nth, len(begun) - 1)] if begun else fitting[-1]
 
     def purges(self, name: str, cause: Transaction) -> bool:
-        """Whether this run was to purge the package; dpkg logs a mere removal where no configuration was left."""
+        """Whether this run was to purge the package; dpkg logs a mere removal where nothing was left."""
         return (name, cause.at) in self._purged
 
     def over(self, since: str) -> Iterator[Transaction]:

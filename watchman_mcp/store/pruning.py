@@ -17,7 +17,7 @@ ENDED = {"Event": "ts < ?", "CollectorRun": "last_at < ?"}
 
 
 def prune(store: Store, label: str, before: datetime) -> int:
-    """Delete what ended before a moment: vanished nodes, their edges, old events or samples. Returns how many.
+    """Delete what ended before a moment: vanished nodes and their edges, events, samples. Returns how many.
 
     Each deletion is told to a mirror by its label and moment.
     """

@@ -20,15 +20,16 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PRIVATE = """
 CREATE TABLE IF NOT EXISTS _meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _edges (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, start TEXT NOT NULL, end TEXT NOT NULL,
-  first_seen TEXT NOT NULL, gone_at TEXT, scope TEXT NOT NULL, UNIQUE (start, type, end));
+CREATE TABLE IF NOT EXISTS _edges (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, start TEXT NOT NULL,
+  end TEXT NOT NULL,  first_seen TEXT NOT NULL, gone_at TEXT, scope TEXT NOT NULL, UNIQUE (start, type, end));
 CREATE INDEX IF NOT EXISTS _edges_end ON _edges (end, type);
 CREATE INDEX IF NOT EXISTS _edges_scope ON _edges (scope);
 CREATE TABLE IF NOT EXISTS _journal (seq INTEGER PRIMARY KEY, recorded_at TEXT NOT NULL, scope TEXT NOT NULL,
   id TEXT NOT NULL, before TEXT, after TEXT);
 CREATE INDEX IF NOT EXISTS _journal_scope ON _journal (scope, seq);
 CREATE INDEX IF NOT EXISTS _journal_id ON _journal (id, seq);
-CREATE TABLE IF NOT EXISTS _look (number INTEGER PRIMARY KEY, scope TEXT NOT NULL, at TEXT NOT NULL, seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS _look (number INTEGER PRIMARY KEY, scope TEXT NOT NULL, at TEXT NOT NULL,
+  seq INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS _look_scope ON _look (scope, number);
 CREATE TABLE IF NOT EXISTS _pending (id TEXT PRIMARY KEY, scope TEXT NOT NULL, before TEXT, after TEXT,
   earliest TEXT NOT NULL, at TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -144,7 +145,7 @@ class Table:
         return {c.name: c.decode(row[c.name]) for c in self.columns}
 
     def restore(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The properties of a row that went through JSON, where moments are text; fields it did not have yet are None."""
+        """The properties of a row that went through JSON, where moments are text; new fields are None."""
         restored = {c.name: values.get(c.name) for c in self.columns}
         for c in self.columns:
             value = restored[c.name]
@@ -152,14 +153,13 @@ class Table:
                 restored[c.name] = [from_text(v) for v in value] if c.many else from_text(value)
         return restored
 
-    # Nodes
-
     @property
     def create(self) -> str:
         """The statement that makes the table of a label of nodes."""
         own = [f'"{c.name}" {c.sql}' for c in self.columns] + [f"{n} {t}" for n, t in self.extra]
         kept = "first_seen TEXT NOT NULL, gone_at TEXT, scope TEXT NOT NULL"
-        return f'CREATE TABLE IF NOT EXISTS "{self.name}" (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, {", ".join(own)}, {kept})'
+        columns = ", ".join(["seq INTEGER PRIMARY KEY", "id TEXT NOT NULL UNIQUE", *own, kept])
+        return f'CREATE TABLE IF NOT EXISTS "{self.name}" ({columns})'
 
     @property
     def indexes(self) -> list[str]:
@@ -178,7 +178,8 @@ class Table:
     def upsert(self) -> str:
         """Write a node by its id; `first_seen` of a node that was there stays."""
         changed = [n for n in self.names if n not in ("id", "first_seen")]
-        return f"{self.insert} ON CONFLICT (id) DO UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in changed)}"
+        values = ", ".join(f"{n} = excluded.{n}" for n in changed)
+        return f"{self.insert} ON CONFLICT (id) DO UPDATE SET {values}"
 
     @cached_property
     def insert(self) -> str:
@@ -189,8 +190,6 @@ class Table:
     def insert_new(self) -> str:
         """Write a node unless its id is known."""
         return f"{self.insert} ON CONFLICT (id) DO NOTHING"
-
-    # Samples: a narrow private table, one row a sample, and a small one that names what was measured.
 
     @cached_property
     def measures(self) -> tuple[Column, ...]:
@@ -207,8 +206,8 @@ class Table:
     def create_samples(self) -> list[str]:
         """The statements that make a label of samples: its two tables, its index and its view.
 
-        Floats are kept in thousandths, which takes two or three bytes instead of eight; `span` is the stretch in
-        seconds that a rolled-up sample stands for.
+        Floats are kept in thousandths, which takes two or three bytes instead of eight; `span` is the stretch
+        in seconds that a rolled-up sample stands for.
         """
         numbers = [
             f'"{c.name}" {"INTEGER" if c.kind is float and not c.many else c.sql}' for c in self.measures
@@ -227,7 +226,8 @@ class Table:
             f'CREATE TABLE IF NOT EXISTS "_{self.name}" (seq INTEGER PRIMARY KEY, series INTEGER NOT NULL, '
             f"ts INTEGER NOT NULL, span INTEGER, {', '.join(numbers)})",
             f'CREATE UNIQUE INDEX IF NOT EXISTS "_{self.name}_ts" ON "_{self.name}" (series, ts)',
-            f'CREATE TABLE IF NOT EXISTS "_{self.name}_series" (series INTEGER PRIMARY KEY, {", ".join(series)})',
+            f'CREATE TABLE IF NOT EXISTS "_{self.name}_series" '
+            f"(series INTEGER PRIMARY KEY, {', '.join(series)})",
             f'DROP VIEW IF EXISTS "{self.name}"',
             f'CREATE VIEW "{self.name}" AS SELECT {", ".join(shown)} FROM "_{self.name}" m '
             f'JOIN "_{self.name}_series" s ON s.series = m.series',
@@ -237,7 +237,8 @@ class Table:
     def insert_sample(self) -> str:
         """Write a sample; one of the same series and moment is replaced."""
         names = ["seq", "series", "ts", "span", *[f'"{c.name}"' for c in self.measures]]
-        return f'INSERT OR REPLACE INTO "_{self.name}" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})'
+        marks = ", ".join("?" * len(names))
+        return f'INSERT OR REPLACE INTO "_{self.name}" ({", ".join(names)}) VALUES ({marks})'
 
     @cached_property
     def insert_series(self) -> str:
@@ -287,7 +288,7 @@ def statements() -> Iterable[str]:
     yield "DROP VIEW IF EXISTS edges"
     yield (
         "CREATE VIEW edges AS SELECT type, start, end, first_seen, gone_at, scope FROM _edges UNION ALL "
-        "SELECT 'ACTED_ON', id, acted_on, first_seen, gone_at, scope FROM \"Event\" WHERE acted_on IS NOT NULL"
+        "SELECT 'ACTED_ON', id, acted_on, first_seen, gone_at, scope FROM Event WHERE acted_on IS NOT NULL"
     )
 
 

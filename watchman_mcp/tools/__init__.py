@@ -1,4 +1,4 @@
-"""What a tool is: a plain function of the store and its arguments, marked here and bound to the protocol by the server."""
+"""What a tool is: a plain function of the store and its arguments, marked here; the server binds it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class About:
 
 
 def reads(*, title: str, needs: tuple[type[Label], ...] = (), always: bool = False) -> Callable[[F], F]:
-    """Mark a tool that only reads. `needs` are the labels whose first look it waits for; `always` keeps it loaded."""
+    """Mark a tool that only reads. It waits for the first look at what it `needs`."""
     return _mark("observe", title, needs, always)
 
 

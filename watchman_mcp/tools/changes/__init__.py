@@ -34,7 +34,8 @@ def what_changed(
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> ChangesAnswer:
-    """What changed and when, across everything; who did it; how it was at a past time; likely causes of a symptom.
+    """What changed and when, across everything; who did it; how it was at a past time; likely causes of a
+    symptom.
 
     Default the last 24h. Packages only: query_packages.
     """

@@ -27,6 +27,7 @@ def events(
     limit: int,
     cursor: str,
 ) -> ChangesAnswer:
+    """Events of a stretch of time, newest first: one by one for a subject, else by transaction."""
     where, parameters = _conditions(subject, kind)
     parameters |= {"since": to_text(since), "until": to_text(until)}
     newest = store.read("SELECT max(seq) AS n FROM Event")[0]["n"] or 0
@@ -37,20 +38,7 @@ def events(
         parameters,
     )
     total = sum(row["n"] for row in counts)
-    if subject:
-        sql = f"SELECT *, 1 AS n, ts AS last_ts FROM Event WHERE {where} AND seq <= :seq ORDER BY ts DESC, seq DESC LIMIT :limit OFFSET :offset"
-    else:
-        # Grouped by what a group needs alone; the rest is read for the lines of this page only.
-        sql = (
-            "SELECT g.n, g.ts, g.last_ts, g.subjects, e.* FROM (SELECT min(seq) AS first, count(*) AS n, "
-            "min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM ("
-            "SELECT seq, ts, type, subject, coalesce(transaction_id || coalesce(command, ''), "
-            "source || substr(ts, 1, 16) || coalesce(location, '')) AS run "
-            f"FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) GROUP BY run, type "
-            "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset) g JOIN Event e ON e.seq = g.first "
-            "ORDER BY g.last_ts DESC"
-        )
-    rows = store.read(sql, parameters)
+    rows = store.read(_one_by_one(where) if subject else _by_run(where), parameters)
     items = [_changed(frame, row) for row in rows]
     items = items[: fit(items)]
     more = len(rows) == limit or len(items) < len(rows)
@@ -65,6 +53,26 @@ def events(
         items=items,
         next_cursor=cursor_to([position[0], position[1] + len(items)]) if more else None,
         **frame.envelope(),
+    )
+
+
+def _one_by_one(where: str) -> str:
+    return (
+        f"SELECT *, 1 AS n, ts AS last_ts FROM Event WHERE {where} AND seq <= :seq "
+        "ORDER BY ts DESC, seq DESC LIMIT :limit OFFSET :offset"
+    )
+
+
+def _by_run(where: str) -> str:
+    """Grouped by what a group needs alone; the rest is read for the lines of this page only."""
+    return (
+        "SELECT g.n, g.ts, g.last_ts, g.subjects, e.* FROM (SELECT min(seq) AS first, count(*) AS n, "
+        "min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM ("
+        "SELECT seq, ts, type, subject, coalesce(transaction_id || coalesce(command, ''), "
+        "source || substr(ts, 1, 16) || coalesce(location, '')) AS run "
+        f"FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) GROUP BY run, type "
+        "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset) g JOIN Event e ON e.seq = g.first "
+        "ORDER BY g.last_ts DESC"
     )
 
 
@@ -131,7 +139,7 @@ def _changed(frame: Frame, row: Any) -> Changed:
 def causes(
     store: Store, frame: Frame, before: datetime, subject: str, kind: str, limit: int
 ) -> ChangesAnswer:
-    """Changes of the day before a symptom: those of the thing itself and of what it needs first, then the nearest in time."""
+    """Changes of the day before a symptom: of the thing and of what it needs first, then the nearest."""
     since = before - timedelta(hours=24)
     where, parameters = _conditions("", kind)
     parameters |= {
@@ -141,13 +149,16 @@ def causes(
         "limit": limit,
     }
     related = (
-        "SELECT id FROM Software WHERE key = :subject UNION SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
+        "SELECT id FROM Software WHERE key = :subject UNION "
+        "SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
         "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL"
     )
     sql = (
-        "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects, "
+        "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, "
+        "group_concat(subject, ', ') AS subjects, "
         f"max(acted_on IN ({related})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
-        "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16)), type, acted_on IN "
+        "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16)), type, "
+        "acted_on IN "
         f"({related}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
     )
     items = []
@@ -160,7 +171,7 @@ def causes(
         items.append(changed)
     items = items[: fit(items)]
     window = Window(since=frame.show(since), until=frame.show(before), covered=frame.covered())
-    note = "Ranked by relation to the subject, then by nearness in time; being earlier does not make it the cause"
+    note = "Ranked by relation to the subject, then by time; being earlier does not make it the cause"
     return ChangesAnswer(
         found="yes" if items else "none",
         window=window,

@@ -39,7 +39,7 @@ class Filter:
 
 
 def choose(store: Store, name: str, manager: str) -> Filter:
-    """Understand a name and a manager; `matched` stays None when no package, present or past, has such a name."""
+    """Understand a name and a manager; `matched` stays None when no package was ever called so."""
     chosen = Filter()
     wanted = name.strip().lower()
     if wanted:

@@ -108,7 +108,7 @@ def _history_totals(store: Store, source: str, parameters: dict[str, Any]) -> di
 
 
 def _history_sql(chosen: Filter, types: tuple[str, ...], columns: Columns, each: str = "") -> str:
-    """Events, and packages dated by their files; the file's date counts only where no event tells how it came.
+    """Events, and packages dated by their files, which counts only where no event tells how they came.
 
     `each` groups or bounds both parts alike, so that no more of either is read than a page can show.
     """

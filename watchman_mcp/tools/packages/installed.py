@@ -13,12 +13,14 @@ from .history import ACTIONS
 
 
 def installed(store: Store, frame: Frame, chosen: Filter, limit: int, cursor: str) -> PackagesAnswer:
+    """The chosen packages that are there; if none is, those that were."""
     offset = cursor_from(cursor, 1)[0] if cursor else 0
     where = f"{chosen.where()} AND gone_at IS NULL"
     totals = _totals(
         store, f'SELECT manager AS word, count(*) AS n FROM "Software" WHERE {where} GROUP BY 1', chosen
     )
-    sql = f'SELECT * FROM "Software" WHERE {where} ORDER BY key, manager, architecture, location LIMIT :limit OFFSET :offset'
+    order = "ORDER BY key, manager, architecture, location LIMIT :limit OFFSET :offset"
+    sql = f"SELECT * FROM Software WHERE {where} {order}"
     rows = store.read(sql, {**chosen.parameters, "limit": limit, "offset": offset})
     if not rows and chosen.matched and not offset:
         return _removed(store, frame, chosen)
@@ -76,7 +78,10 @@ def _package(store: Store, frame: Frame, row: Any, detailed: bool, named: bool) 
 
 def _ends(store: Store, wanted: str, given: str, node: str) -> list[str] | None:
     """The other ends of a package's dependencies, by name; at most 30."""
-    sql = f"SELECT s.key FROM _edges e JOIN Software s ON s.id = e.{wanted} WHERE e.{given} = ? AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL ORDER BY 1"
+    sql = (
+        f"SELECT s.key FROM _edges e JOIN Software s ON s.id = e.{wanted} WHERE e.{given} = ? "
+        "AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL ORDER BY 1"
+    )
     names = list(dict.fromkeys(row["key"] for row in store.read(sql, (node,))))
     return names[:30] + ([f"and {len(names) - 30} more"] if len(names) > 30 else []) or None
 
