@@ -55,15 +55,16 @@ class Watch:
     """The bounds of one query in time and memory; `why` tells which one ended it."""
 
     def __init__(self, seconds: float) -> None:
-        self.why = ""
+        self.why, self._asked = "", 0
         self._seconds, self._end = seconds, time.monotonic() + seconds
         self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 64 * 1024  # KiB
 
     def over(self) -> bool:
         """Whether the query must end now."""
+        self._asked += 1
         if time.monotonic() > self._end:
             self.why = f"the query ran longer than {self._seconds:g} s; narrow it"
-        elif resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > self._peak:
+        elif self._asked % 16 == 0 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > self._peak:
             self.why = "the query needs too much memory; select fewer rows before sorting or grouping"
         return bool(self.why)
 
