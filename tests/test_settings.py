@@ -173,7 +173,7 @@ def test_a_bad_value_is_refused_with_its_key_and_reason(write: Write, text: str,
         "[neo4j]\nuri = 'neo4j+s://graph.example.com:7687'\nuser = 'w'\npassword_file = '~/.secret'",
         "[host]\nroot = '/mnt/host'\nname = 'nas'",
         "[store]\npath = '~/state'\nsize_cap_mb = 100",
-        "[packages]\npython_paths = ['/opt/venvs', '~/work']",
+        "[packages]\npython_paths = ['/opt/venvs', '/srv/work']",
         "[daemon]\nlinger_seconds = 0\ncommand_path = '/opt/bin:/usr/bin'",
     ],
 )
@@ -392,3 +392,11 @@ def test_rows_tell_types_and_bounds() -> None:
     assert rows["backup.s3.secret_access_key"] == ("secret text", '""')
     assert rows["changes.allow"] == ("list, each one of backup, configs, containers, mcp, services", "[]")
     assert rows["changes.confirm"] == ("one of person, client", '"person"')
+
+
+def test_a_place_in_one_s_own_home_is_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/own")
+    file = tmp_path / "config.toml"
+    file.write_text("[packages]\npython_paths = ['~/work']\n")
+
+    assert load(str(file)).packages.python_paths == ("/home/own/work",)

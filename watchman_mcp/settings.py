@@ -1,5 +1,6 @@
 """The owner's settings: one frozen model, every key with a default and a sentence."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -48,6 +49,7 @@ def _schedule(text: str) -> str:
 _ABSOLUTE = r"/[^\0]*"
 Root = Annotated[str, _matching(_ABSOLUTE, "should be an absolute path; / is this machine")]
 Path = Annotated[str, _matching(rf"(~?{_ABSOLUTE})?", "should be an absolute path, or begin with ~/")]
+OwnPath = Annotated[Path, AfterValidator(os.path.expanduser)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 Paths = Annotated[tuple[Path, ...], Field(strict=False)]
 SearchPath = Annotated[
@@ -209,7 +211,7 @@ class Retention(_Table):
 class Packages(_Table):
     """Where packages are looked for."""
 
-    python_paths: Paths = Field(
+    python_paths: Annotated[tuple[OwnPath, ...], Field(strict=False)] = Field(
         (), description="More directories in which Python environments are looked for."
     )
 
