@@ -26,7 +26,7 @@ from watchman_mcp.machine.debian import (
     read_removed,
     read_transactions,
 )
-from watchman_mcp.machine.dpkg import Clock, DpkgLog, Step, written
+from watchman_mcp.machine.dpkg import PASSING, WORD, Clock, DpkgLog, Step, written
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.logs import LogReading, Mark, read_log
 from watchman_mcp.schema import Edge
@@ -253,7 +253,7 @@ def _read_steps(look: Look, zone: tzinfo, removed: frozenset[str]) -> tuple[list
     steps, since, oldest = list[Step](), place.since, None
     with _log(look, LOG):
         log = DpkgLog(zone, place.fold, place.known)
-        reading = read_log(look.machine.files, LOG, place.mark)
+        reading = read_log(look.machine.files, LOG, place.mark, skip=PASSING, skip_at=WORD)
         steps = [*log.steps(reading), *log.rest(removed)]
         _say(look, LOG, reading, log.unreadable)
         since = since or log.earliest

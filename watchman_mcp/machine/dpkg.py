@@ -14,8 +14,14 @@ STEP_TIME = timedelta(days=2)
 """A step that is not closed within so many lines and so long is given up: it did not happen."""
 
 _STAMP = len("2026-01-31 23:59:59")
-_WORD = _STAMP + 1
-_STATE = _WORD + len("status ")
+WORD = _STAMP + 1
+"""Where a line's first word begins."""
+_STATE = WORD + len("status ")
+PASSING = tuple(
+    f"status {state} ".encode()
+    for state in ("half-configured", "half-installed", "unpacked", "triggers-pending", "triggers-awaited")
+)
+"""Lines between the beginning of a step and its end, which say nothing of either."""
 _CLOSING = frozenset("icn")
 """First letters of the states that end a step: installed, config-files, not-installed."""
 _COMING = frozenset({"install", "upgrade"})
@@ -120,7 +126,7 @@ class DpkgLog:
             text = line.text
             if text[:_STAMP] != self._stamp and not self._turn(text := text.lstrip("\0"), line):
                 self.unreadable += 1
-            elif text.startswith("status ", _WORD):
+            elif text.startswith("status ", WORD):
                 if text[_STATE : _STATE + 1] not in _CLOSING:
                     self.unreadable += text.find(" ", _STATE) < 0
                 elif len(words := text.split()) != 6:

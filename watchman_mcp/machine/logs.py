@@ -100,12 +100,21 @@ class LogReading:
     that were left out because they exceed the cap.
     """
 
-    def __init__(self, files: Files, path: str | PurePath, mark: Mark | None, line_cap: int) -> None:
+    def __init__(
+        self,
+        files: Files,
+        path: str | PurePath,
+        mark: Mark | None,
+        line_cap: int,
+        skip: tuple[bytes, ...],
+        skip_at: int,
+    ) -> None:
         self.problems: list[str] = []
         self.overlong = 0
         self._files = files
         self._path = PurePath(path)
         self._line_cap = line_cap
+        self._skip, self._skip_at = skip, skip_at
         self._given = mark
         self._before: Mark | None = None
         self._origin: Origin | None = None
@@ -196,7 +205,7 @@ class LogReading:
                 self._offset = position
                 if len(line) > self._line_cap:
                     self.overlong += 1
-                else:
+                elif not line.startswith(self._skip, self._skip_at):
                     yield Line(line.decode("utf-8", "surrogateescape"), start, origin)
             if len(pending) > self._line_cap:
                 self.overlong += 1
@@ -214,10 +223,18 @@ class LogReading:
 
 
 def read_log(
-    files: Files, path: str | PurePath, mark: Mark | None = None, line_cap: int = LINE_CAP
+    files: Files,
+    path: str | PurePath,
+    mark: Mark | None = None,
+    line_cap: int = LINE_CAP,
+    skip: tuple[bytes, ...] = (),
+    skip_at: int = 0,
 ) -> LogReading:
-    """The lines of a log after `mark`, or all that rotation has kept; they are read as they are iterated."""
-    return LogReading(files, path, mark, line_cap)
+    """The lines of a log after `mark`, or all that rotation has kept; they are read as they are iterated.
+
+    Lines that have one of the words to `skip` at that place are passed over before they cost anything.
+    """
+    return LogReading(files, path, mark, line_cap, skip, skip_at)
 
 
 def _origin(content: Content, before: Mark | None) -> Origin:
