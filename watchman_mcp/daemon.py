@@ -118,6 +118,7 @@ def run(start: Start) -> int:
     """Everything, until SIGTERM, EOF or nobody needs it. A stuck worker thread does not hold the exit."""
     os.chdir("/")
     os.umask(0o077)
+    gc.disable()  # imports make many objects that stay: it goes on once they are done
     try:
         settings = load_settings(start.config, start.environ)
         key = key_of(start.directory)
@@ -126,10 +127,6 @@ def run(start: Start) -> int:
     except WatchmanError as error:
         print(f"watchman-mcp: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return 1
-    # Looks make many rows that live as long as the look and hold no cycles: the collector need not go
-    # through them, nor through what the imports left, at its usual pace.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
     anyio.run(daemon.run)
     if any(t.name.startswith(("AnyIO", "asyncio")) for t in threading.enumerate()):
         logging.shutdown()
@@ -183,6 +180,11 @@ class Daemon:
             notifications = notifications_module.Notifications(tasks)
             server = server_module.Server(self.store, runner, self._about(runner), notifications)
             changed.append(server.changed)
+            # Looks make rows that live as long as the look and hold no cycles: the collector need not go
+            # through them, nor through what the imports left, at its usual pace.
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
+            gc.enable()
             yield server
             tasks.cancel_scope.cancel()
 

@@ -6,6 +6,7 @@ import types
 import typing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -90,10 +91,12 @@ class Label(BaseModel):
 
 def path_of(label: type[Label], *identity: object) -> str:
     """A node's id without its host, from its label and the values of its identity fields."""
-    parts = (
-        quote("" if value is None else str(value), safe="", errors="surrogateescape") for value in identity
-    )
-    return f"{label.__name__}/{'/'.join(parts)}"
+    return f"{label.__name__}/{'/'.join([_quoted(value) for value in identity])}"
+
+
+@lru_cache(maxsize=65_536, typed=True)
+def _quoted(value: object) -> str:
+    return quote("" if value is None else str(value), safe="", errors="surrogateescape")
 
 
 @dataclass(frozen=True)
