@@ -18,7 +18,7 @@ from watchman_mcp.collectors import Collector, Look, load
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
-from watchman_mcp.runner import Runner
+from watchman_mcp.runner import Runner, settle
 from watchman_mcp.schema.core import Record
 from watchman_mcp.settings import Settings
 from watchman_mcp.store.batch import Batch, EventRow
@@ -35,6 +35,7 @@ Parts = tuple[list[dict[str, Any]], list[EventRow]]
 def run(quick: bool) -> list[Row]:
     """Events a second of the whole way and of its parts, beside the same rows in a plain table."""
     changes = 20_000 if quick else 100_000
+    settle()  # as in the daemon
     with tempfile.TemporaryDirectory(prefix="watchman-bench-") as place:
         root = Path(place) / "root"
         lay_out(root, changes)

@@ -169,7 +169,7 @@ class Daemon:
             for one in changed:
                 await one(labels)
 
-        from watchman_mcp.runner import Runner
+        from watchman_mcp.runner import Runner, settle
 
         runner = Runner(self.store, self.machine, self.settings, load_collectors(), self.cleaner, publish)
         async with anyio.create_task_group() as tasks:
@@ -180,11 +180,7 @@ class Daemon:
             notifications = notifications_module.Notifications(tasks)
             server = server_module.Server(self.store, runner, self._about(runner), notifications)
             changed.append(server.changed)
-            # Looks make rows that live as long as the look and hold no cycles: the collector need not go
-            # through them, nor through what the imports left, at its usual pace.
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
-            gc.enable()
+            settle()
             yield server
             tasks.cancel_scope.cancel()
 
