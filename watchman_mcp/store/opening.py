@@ -44,8 +44,12 @@ def open_writer(path: Path | None, notes: list[str]) -> sqlite3.Connection:
         return _prepare(_connect(":memory:"))
     try:
         db = _checked(path, notes)
-        _migrate(db, path)
-        return _prepare(db)
+        try:
+            _migrate(db, path)
+            return _prepare(db)
+        except BaseException:
+            db.close()
+            raise
     except sqlite3.OperationalError as error:
         raise StoreError(f"{path} cannot be opened: {error}") from error
 

@@ -43,7 +43,11 @@ class Store:
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._memory_lock = threading.RLock()
         self._series: dict[tuple[str, str], int] = {}
-        self._db = self._writer.submit(self._open).result()
+        try:
+            self._db = self._writer.submit(self._open).result()
+        except BaseException:
+            self._writer.shutdown()
+            raise
         self._seq = int(self.meta("seq", "0"))
 
     def _open(self) -> sqlite3.Connection:
