@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -
     assert "No such file or directory" in refusal(str(tmp_path / "missing.toml"))
     assert "is not a regular file" in refusal(str(tmp_path / "pipe"))
     assert "directory" in refusal(str(tmp_path)).lower()
-    assert "null byte" in refusal("a\0b")
+    assert "null" in refusal("a\0b")
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
