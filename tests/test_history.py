@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from watchman_mcp import history
+from watchman_mcp import history, retention
 from watchman_mcp.schema.core import Event, event_key
 from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.settings import Settings
 from watchman_mcp.store.batch import EdgeRow, EventRow, NodeRow
 from watchman_mcp.store.sqlite import Store
 
@@ -224,3 +225,18 @@ def test_the_state_at_every_past_look_equals_what_was_seen_then_edges_too(store:
         assert past is not None
         assert {row["key"]: row["version"] for row in past[0].values()} == wanted
         assert past[1] == {f"DEPENDS_ON {software(a, '').path} {software(b, '').path}" for a, b in edges}
+
+
+def test_past_the_journal_s_time_only_what_changed_is_forgotten(store: Store) -> None:
+    for minute, version in ((0, "1.0"), (10, "1.1"), (20, "1.2")):
+        look(store, {"a": version}, minute, scope="apt")
+        look(store, {}, minute + 1, scope="python", snapshots={"python:/opt/app": {"b": "1.0"}})
+
+    retention.apply(store, Settings(), START + timedelta(days=500))
+
+    assert history.past(store, "Software", START + timedelta(minutes=5), "apt") is None
+    for at in (START + timedelta(minutes=5), START + timedelta(days=499)):
+        past = history.past(store, "Software", at, "python:/opt/app")
+        assert past is not None
+        assert [row["key"] for row in past[0].values()] == ["b"]
+    assert history.past(store, "Software", START + timedelta(days=499), "apt") is not None

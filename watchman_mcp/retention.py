@@ -79,19 +79,23 @@ def _drop_events(store: Store, before: datetime) -> None:
 
 
 def _drop_journal(store: Store, before: datetime) -> None:
-    """Forget what was before: states then are no longer known, and nothing pretends otherwise."""
+    """Forget what was before: states then are no longer known, and nothing pretends otherwise.
+
+    Each scope keeps how far it forgot: one that did not change forgets nothing.
+    """
+    moment = to_text(before)
 
     def drop(db: sqlite3.Connection) -> int:
-        top = db.execute(
-            "SELECT max(seq) FROM (SELECT seq FROM _journal WHERE recorded_at < ? ORDER BY seq LIMIT ?)",
-            (to_text(before), CHUNK),
-        ).fetchone()[0]
-        if top is None:
-            return 0
-        db.execute("INSERT OR REPLACE INTO _meta VALUES ('journal_from', ?)", (str(top),))
-        return db.execute(
-            "DELETE FROM _journal WHERE seq <= ? AND recorded_at < ?", (top, to_text(before))
-        ).rowcount
+        rows = db.execute(
+            "SELECT seq, scope FROM _journal WHERE recorded_at < ? ORDER BY seq LIMIT ?", (moment, CHUNK)
+        ).fetchall()
+        forgotten = {row["scope"]: row["seq"] for row in rows}
+        db.executemany(
+            "INSERT OR REPLACE INTO _meta VALUES (?, ?)",
+            [(f"journal_from {scope}", str(seq)) for scope, seq in forgotten.items()],
+        )
+        db.executemany("DELETE FROM _journal WHERE seq = ?", [(row["seq"],) for row in rows])
+        return len(rows)
 
     while store.change(drop):
         pass

@@ -156,6 +156,7 @@ class Runner:
         while True:
             try:
                 async for changed in changes(self.machine.root, sorted(watched)):
+                    self.watch_error = ""
                     for name, collector in self.collectors.items():
                         if changed.intersection(collector.watch):
                             self.status[name].wake.set()

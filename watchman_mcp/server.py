@@ -58,7 +58,6 @@ class Server:
         self.store, self.runner, self.about, self.notifications = store, runner, about, notifications
         self.tools = {tool.name: tool for tool in load_tools()}
         self.in_flight = 0
-        self._answered = anyio.Event()
         self.mcp = MCPServer(
             "watchman",
             title="Watchman",
@@ -131,12 +130,6 @@ class Server:
         with anyio.move_on_after(20):
             await self.runner.scan(names)
 
-    async def idle(self) -> None:
-        """Wait until no request is in flight."""
-        while self.in_flight:
-            self._answered = anyio.Event()
-            await self._answered.wait()
-
     async def _understand(self, ctx: ServerRequestContext[Any, Any], call_next: Any) -> Any:
         """Put a model's arguments into the tool's words before the SDK checks them; count those in flight."""
         self.in_flight += ctx.request_id is not None and ctx.method != "subscriptions/listen"
@@ -151,7 +144,6 @@ class Server:
             return await call_next(ctx)
         finally:
             self.in_flight -= ctx.request_id is not None and ctx.method != "subscriptions/listen"
-            self._answered.set()
 
     def _understood(self, params: Any) -> dict[str, Any]:
         name, given = params.get("name"), params.get("arguments")

@@ -43,7 +43,7 @@ def look_at(store: Store, scope: str, at: datetime) -> tuple[datetime, int, date
         "SELECT number, at, seq FROM _look WHERE scope = ? AND at <= ? ORDER BY number DESC LIMIT 1",
         (scope, to_text(at)),
     )
-    if not rows or rows[0]["seq"] < int(store.meta("journal_from", "0")):
+    if not rows or rows[0]["seq"] < int(store.meta(f"journal_from {scope}", "0")):
         return None
     after = store.read(
         "SELECT at FROM _look WHERE scope = ? AND number > ? ORDER BY number LIMIT 1",

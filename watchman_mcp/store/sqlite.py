@@ -75,7 +75,10 @@ class Store:
             if self.directory:
                 while not self._readers.empty():
                     self._readers.get_nowait().close()
-                opening.mark_clean(self._db)
+                try:
+                    opening.mark_clean(self._db)
+                except sqlite3.Error as error:
+                    log.warning("the next start checks the database, which could not be closed: %s", error)
             self._db.close()
 
         self._writer.submit(shut).result()
