@@ -13,14 +13,14 @@ from watchman_mcp.errors import StoreError
 from watchman_mcp.settings import Settings
 from watchman_mcp.store.opening import full_check
 from watchman_mcp.store.sqlite import CHUNK, Store
-from watchman_mcp.store.tables import Table, from_text, nodes, samples, to_ms, to_text
+from watchman_mcp.store.tables import EPOCH, Table, from_text, nodes, samples, to_ms, to_text
 
 log = logging.getLogger(__name__)
 DAY = 86_400
+DELETIONS = 200_000
+"""How many deletions a mirror that was away may have missed."""
 ROLLED_SECONDS = 3600
 """Samples older than `[retention] samples_raw_days` become one for each hour."""
-FOREVER = "package_*"
-"""Events that are never dropped."""
 
 
 async def keep(store: Store, settings: Settings) -> None:
@@ -37,11 +37,10 @@ def apply(store: Store, settings: Settings, now: datetime) -> None:
     """Drop what is older than the settings say, roll samples up, keep the file under its cap, check it."""
     kept = settings.retention
     for one in nodes():
-        if one.name == "Event":
-            _drop_events(store, now - timedelta(days=kept.events_days))
-        else:
-            store.prune(one.name, now - (one.label.keep or timedelta(days=kept.tombstones_days)))
+        days = kept.events_days if one.name == "Event" else kept.tombstones_days
+        store.prune(one.name, now - (one.label.keep or timedelta(days=days)))
     _drop_journal(store, now - timedelta(days=kept.journal_days))
+    store.change(_forget_deleted)
     for one in samples():
         roll_up(store, one, now - timedelta(days=kept.samples_raw_days))
         longest = timedelta(days=kept.samples_days)
@@ -67,15 +66,13 @@ def _check(store: Store, now: datetime) -> None:
     )
 
 
-def _drop_events(store: Store, before: datetime) -> None:
-    def drop(db: sqlite3.Connection) -> int:
-        sql = (
-            "DELETE FROM Event WHERE seq IN (SELECT seq FROM Event WHERE ts < ? AND type NOT GLOB ? LIMIT ?)"
-        )
-        return db.execute(sql, (to_text(before), FOREVER, CHUNK)).rowcount
-
-    while store.change(drop) == CHUNK:
-        pass
+def _forget_deleted(db: sqlite3.Connection) -> None:
+    """Keep word of the newest deletions only; a mirror that is behind the rest begins anew."""
+    limit = "(SELECT seq FROM _deleted ORDER BY seq DESC LIMIT 1 OFFSET ?)"
+    forgotten = db.execute(f"SELECT {limit}", (DELETIONS,)).fetchone()[0]
+    if forgotten is not None:
+        db.execute("INSERT OR REPLACE INTO _meta VALUES ('deleted_from', ?)", (str(forgotten),))
+        db.execute("DELETE FROM _deleted WHERE seq <= ?", (forgotten,))
 
 
 def _drop_journal(store: Store, before: datetime) -> None:
@@ -102,7 +99,10 @@ def _drop_journal(store: Store, before: datetime) -> None:
 
 
 def roll_up(store: Store, kept: Table, before: datetime) -> None:
-    """Turn raw samples into hourly means, an hour of all series at a time."""
+    """Turn raw samples into hourly means, an hour of all series at a time.
+
+    A mean keeps a number of its hour, so that the highest number is the newest sample's; a mirror is told.
+    """
     name, limit = f"_{kept.name}", to_ms(before) // (ROLLED_SECONDS * 1000) * ROLLED_SECONDS * 1000
     numbers = [c.name for c in kept.measures if not c.many]
     lists = [c.name for c in kept.measures if c.many]
@@ -123,6 +123,8 @@ def roll_up(store: Store, kept: Table, before: datetime) -> None:
             hour,
         ).fetchall()
         db.execute(f'DELETE FROM "{name}" WHERE span IS NULL AND ts >= ? AND ts < ?', hour)
+        since, until = (to_text(EPOCH + timedelta(milliseconds=ms)) for ms in hour)
+        store.tell_deleted(kept.name, since=since, before=until)
         marks = ", ".join("?" * (4 + len(numbers) + len(lists)))
         db.executemany(
             f'INSERT OR REPLACE INTO "{name}" (seq, series, ts, span, {columns}) VALUES ({marks})',

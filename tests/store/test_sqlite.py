@@ -132,15 +132,15 @@ def test_a_migration_copies_the_file_first_and_runs_once(
     store = Store(tmp_path)
     store.write(Batch(at=NOW, nodes=[package("old")]))
     store.close()
-    monkeypatch.setattr(opening, "VERSION", 2)
-    monkeypatch.setitem(opening.MIGRATIONS, 2, lambda db: db.execute("UPDATE Software SET key = 'new'"))
+    monkeypatch.setattr(opening, "VERSION", 3)
+    monkeypatch.setitem(opening.MIGRATIONS, 3, lambda db: db.execute("UPDATE Software SET key = 'new'"))
 
     for _ in range(2):
         migrated = Store(tmp_path)
         assert names(migrated) == {"new"}
         migrated.close()
 
-    with sqlite3.connect(tmp_path / f"{opening.NAME}.before-2") as copy:
+    with sqlite3.connect(tmp_path / f"{opening.NAME}.before-3") as copy:
         assert copy.execute("SELECT key FROM Software").fetchall() == [("old",)]
     copy.close()
 

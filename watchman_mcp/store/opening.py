@@ -17,7 +17,7 @@ from .tables import nodes, samples, statements
 
 log = logging.getLogger(__name__)
 NAME = "watchman.db"
-VERSION = 1
+VERSION = 2
 """Number of the newest migration; kept in the file as `user_version`."""
 
 WRITER = (
@@ -30,7 +30,17 @@ WRITER = (
 )
 """How the connection that writes works: 32 MiB of pages at most, and a log of as many before it is folded."""
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+OPENINGS = 1000
+"""How many of its openings a store remembers."""
+
+
+def _tell_deletions_by_id(db: sqlite3.Connection) -> None:
+    """A label and a moment did not tell a late mirror which vanished nodes were dropped; nobody read them."""
+    db.execute("DROP TABLE IF EXISTS _pruned")
+    db.execute("DELETE FROM _meta WHERE key = 'epoch'")
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {2: _tell_deletions_by_id}
 """What turns a file of version N-1 into version N, where adding tables and columns is not enough."""
 
 
@@ -148,11 +158,20 @@ def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
     for statement in statements():
         db.execute(statement)
     db.execute("INSERT OR IGNORE INTO _meta VALUES ('store', ?)", (uuid.uuid4().hex,))
-    db.execute("INSERT OR IGNORE INTO _meta VALUES ('epoch', '1')")
+    _note_opening(db)
     db.execute("INSERT OR REPLACE INTO _meta VALUES ('clean', '0')")
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
     return db
+
+
+def _note_opening(db: sqlite3.Connection) -> None:
+    """Begin a run of this store: a mirror tells by it whether it follows this very file or an older copy."""
+    db.execute(
+        "INSERT INTO _opening (seq, run) SELECT coalesce((SELECT value FROM _meta WHERE key = 'seq'), 0), ?",
+        (uuid.uuid4().hex,),
+    )
+    db.execute("DELETE FROM _opening WHERE number <= (SELECT max(number) FROM _opening) - ?", (OPENINGS,))
 
 
 def _add_columns(db: sqlite3.Connection) -> None:

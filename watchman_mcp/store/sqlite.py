@@ -209,8 +209,17 @@ class Store:
 
     def _write_events(self, rows: list[EventRow], at: str) -> int:
         kept = table("Event")
+        known = self._known({row.acted_on for row in rows if row.acted_on})
         values = [
-            (seq, row.id, *kept.encode(row.values), row.acted_on, at, None, row.scope)
+            (
+                seq,
+                row.id,
+                *kept.encode(row.values),
+                row.acted_on if row.acted_on in known else None,
+                at,
+                None,
+                row.scope,
+            )
             for seq, row in zip(self._next(len(rows)), rows, strict=True)
         ]
         return self._db.executemany(kept.insert_new, values).rowcount if values else 0
@@ -281,6 +290,11 @@ class Store:
         """The numbers of measured things may have changed."""
         self._series.clear()
 
-    def told_pruned(self, db: sqlite3.Connection, label: str, before: str) -> None:
-        """Leave word of a deletion for a mirror."""
-        db.execute("INSERT INTO _pruned VALUES (?, ?, ?)", (self._next(1)[0], label, before))
+    def tell_deleted(
+        self, label: str, ids: Sequence[str] = (), *, since: str | None = None, before: str | None = None
+    ) -> None:
+        """Leave word for a mirror, within a change: of nodes by id, of samples and events by their time."""
+        rows: list[tuple[str | None, ...]] = [(label, one, None, None) for one in ids]
+        rows = rows or [(label, None, since, before)]
+        numbered = [(seq, *row) for seq, row in zip(self._next(len(rows)), rows, strict=True)]
+        self._db.executemany("INSERT INTO _deleted VALUES (?, ?, ?, ?, ?)", numbered)
