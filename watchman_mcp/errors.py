@@ -31,3 +31,7 @@ class ChangeRefused(WatchmanError):
 
 class StoreError(WatchmanError):
     """The store cannot be opened, read or written."""
+
+
+class FleetError(WatchmanError):
+    """The Neo4j server of the fleet cannot be asked or written; this machine's own answers go on."""

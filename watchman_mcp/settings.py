@@ -222,9 +222,14 @@ class Neo4j(_Table):
     uri: Server = Field("", description="Address, such as neo4j://host:7687; empty: no mirror.")
     user: str = Field("neo4j", description="User that writes.")
     password_file: Path = Field("", description="File that holds the password of the user.")
+    password: SecretStr = Field(SecretStr(""), description="The password itself, where there is no file.")
     database: str = Field("neo4j", description="Database within the server.")
     query_user: str = Field(
         "", description="User that may only read, for Cypher of clients; empty: no Cypher."
+    )
+    query_password_file: Path = Field("", description="File that holds the password of query_user.")
+    query_password: SecretStr = Field(
+        SecretStr(""), description="The password of query_user itself, where there is no file."
     )
 
 

@@ -1,13 +1,16 @@
-"""What every store must do; a second store joins by another value of the fixture."""
+"""What every store must do: SQLite in a file and in memory, and the Neo4j that follows one."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.fleet import Followed, assert_equal, followed, mirrored, new_host, settings_of
+from tests.rigs.neo4j import Server
 from watchman_mcp.schema import LABELS
-from watchman_mcp.schema.core import Event
+from watchman_mcp.schema.core import Event, Host
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.schema.resources import DiskMetrics
 from watchman_mcp.store.batch import Batch, EdgeRow, EventRow, NodeRow
@@ -37,12 +40,67 @@ class Sqlite:
     def count(self, label: str) -> int:
         return self.store.read(f'SELECT count(*) AS n FROM "{label}"')[0]["n"]
 
+    def samples(self, label: str) -> list[dict]:
+        return [dict(row) for row in self.store.read(f'SELECT * FROM "{label}" ORDER BY timestamp')]
 
-@pytest.fixture(params=["file", "memory"])
+
+class Neo4j(Sqlite):
+    """The graph that a Neo4j server holds of one host, which follows a SQLite store."""
+
+    def __init__(self, follower: Followed, server: Server, host: str) -> None:
+        super().__init__(follower.store)
+        self.follower, self.server, self.host = follower, server, host
+
+    def _graph(self) -> tuple[dict, dict]:
+        self.follower.settle()
+        return mirrored(self.server, self.host)
+
+    def node(self, label: str, node: str) -> dict | None:
+        found = self._graph()[0].get((label, f"/{node}"))
+        if found is None:
+            return None
+        return {
+            **table(label).decode(dict.fromkeys(LABELS[label].model_fields) | _as_kept(found)),
+            "gone_at": found.get("gone_at"),
+        }
+
+    def edges(self) -> set[tuple[str, str, str, bool]]:
+        return {
+            (kind, start[1][1:], end[1][1:], "gone_at" not in values)
+            for (kind, start, end), values in self._graph()[1].items()
+        }
+
+    def count(self, label: str) -> int:
+        own = f"/Host/{self.host}"
+        return sum(node[0] == label and node[1] != own for node in self._graph()[0])
+
+    def samples(self, label: str) -> list[dict]:
+        found = [values for node, values in self._graph()[0].items() if node[0] == label]
+        rows = [dict.fromkeys(LABELS[label].model_fields) | values for values in found]
+        return sorted(rows, key=lambda row: row["timestamp"])
+
+
+def _as_kept(values: dict) -> dict:
+    return {n: json.dumps(v) if isinstance(v, list) else v for n, v in values.items()}
+
+
+@pytest.fixture(params=["file", "memory", pytest.param("neo4j", marks=pytest.mark.real)])
 def graph(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sqlite]:
-    store = Store(tmp_path if request.param == "file" else None)
-    yield Sqlite(store)
+    store = Store(None if request.param == "memory" else tmp_path)
+    if request.param == "neo4j":
+        server, host = request.getfixturevalue("neo4j_server"), new_host()
+        store.write(Batch(at=NOW, nodes=[NodeRow("Host", f"Host/{host}", host_values(host), "host")]))
+        with followed(store, settings_of(server)) as follower:
+            yield Neo4j(follower, server, host)
+            follower.settle()
+            assert_equal(store, server, host)
+    else:
+        yield Sqlite(store)
     store.close()
+
+
+def host_values(host: str) -> dict:
+    return dict(Host(machine=host, name="box").__dict__)
 
 
 def package(name: str, version: str | None = "1.0", **more: object) -> Software:
@@ -92,6 +150,33 @@ def test_an_event_is_joined_to_what_it_acted_on(graph: Sqlite) -> None:
     graph.write(Batch(at=NOW, nodes=[row(package("nginx"))], events=[event("evt_1")]))
 
     assert ("ACTED_ON", "Event/evt_1", package("nginx").path, True) in graph.edges()
+
+
+def test_an_event_of_an_unknown_thing_is_joined_to_nothing(graph: Sqlite) -> None:
+    graph.write(Batch(at=NOW, events=[event("evt_1")]))
+    graph.write(Batch(at=NOW, nodes=[row(package("nginx"))]))
+
+    assert (graph.count("Event"), graph.edges()) == (1, set())
+
+
+def test_a_vanished_thing_is_remembered_as_long_as_what_happened_to_it(graph: Sqlite) -> None:
+    gone = row(package("nginx"), NOW - timedelta(days=9))
+    graph.write(Batch(at=NOW, nodes=[gone], events=[event("evt_1", kind="host_boot")]))
+
+    kept = graph.prune("Software", NOW)
+    graph.prune("Event", NOW + timedelta(days=1))
+    dropped = graph.prune("Software", NOW)
+
+    assert (kept, dropped, graph.count("Software"), graph.count("Event")) == (0, 1, 0, 0)
+
+
+def test_prune_takes_old_events_but_never_those_of_packages(graph: Sqlite) -> None:
+    graph.write(Batch(at=NOW, events=[event("evt_1"), event("evt_2", kind="host_boot")]))
+
+    graph.prune("Event", NOW + timedelta(days=1))
+
+    assert graph.node("Event", "Event/evt_1") is not None
+    assert graph.count("Event") == 1
 
 
 def test_an_edge_without_its_end_is_skipped_counted_and_comes_later(graph: Sqlite) -> None:
@@ -164,7 +249,7 @@ def test_samples_read_back_and_are_pruned_by_their_time(graph: Sqlite) -> None:
     graph.write(Batch(at=NOW, samples=[("DiskMetrics", dict(sample.__dict__)) for sample in samples]))
     graph.prune("DiskMetrics", NOW + timedelta(minutes=1))
 
-    rows = graph.store.read('SELECT * FROM "DiskMetrics" ORDER BY timestamp')
+    rows = graph.samples("DiskMetrics")
     assert [(r["mount_point"], r["used_gb"], r["use_percent"], r["available_gb"]) for r in rows] == [
         ("/", 13.125, 99.9, None),
         ("/", 14.125, 99.9, None),
