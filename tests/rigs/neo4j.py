@@ -68,7 +68,9 @@ class Server:
 
     user = "neo4j"
 
-    def __init__(self, directory: Path, conf: Mapping[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, conf: Mapping[str, str] | None = None, *, quick: bool = True) -> None:
+        """`quick` starts sooner and is slower after a while: leave it out where speed is measured."""
+        self.quick = quick
         self.home = directory
         self.conf = {**CONF, **(conf or {})}
         self.port = _free_port()
@@ -137,7 +139,8 @@ class Server:
     def _java(self, *words: str) -> subprocess.Popen[bytes]:
         opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
         # setpriv: a test run that is killed takes its server with it
-        command = ["setpriv", "--pdeathsig", "KILL", str(java_home() / "bin/java"), QUICK, *opens]
+        command = ["setpriv", "--pdeathsig", "KILL", str(java_home() / "bin/java"), *opens]
+        command += [QUICK] if self.quick else []
         heap = f"-Xmx{self.conf['server.memory.heap.max_size']}"
         env = os.environ | {"NEO4J_HOME": str(self.home), "NEO4J_CONF": str(self.home / "conf")}
         command += [heap, "-cp", f"{jars()}/*", *words]
@@ -242,10 +245,10 @@ def _fetch(into: Path) -> None:
 
 
 @contextlib.contextmanager
-def serving(conf: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serving(conf: Mapping[str, str] | None = None, *, quick: bool = True) -> Iterator[Server]:
     """A started server of one's own, to kill and restart; what it stores ends with it."""
     with tempfile.TemporaryDirectory(prefix="neo4j-") as directory:
-        server = Server(Path(directory), conf)
+        server = Server(Path(directory), conf, quick=quick)
         try:
             server.start()
             yield server
@@ -256,7 +259,9 @@ def serving(conf: Mapping[str, str] | None = None) -> Iterator[Server]:
 def wipe(server: Server) -> None:
     """Take out all nodes, constraints and indexes, so that the next test finds an empty graph."""
     with server.driver() as driver, driver.session() as session:
-        session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10000 ROWS").consume()
+        # relationships first: one node may have more of them than a transaction can delete
+        session.run("MATCH ()-[r]->() CALL (r) { DELETE r } IN TRANSACTIONS OF 10000 ROWS").consume()
+        session.run("MATCH (n) CALL (n) { DELETE n } IN TRANSACTIONS OF 10000 ROWS").consume()
         for name in session.run("SHOW CONSTRAINTS YIELD name").value():
             session.run(f"DROP CONSTRAINT `{name}`").consume()
         # the two that Neo4j makes for every graph stay
