@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -307,8 +307,13 @@ def nothing_there(name: str) -> Collector:
 
 
 @asynccontextmanager
-async def serving(store: Store, root: Path, *collectors: Collector) -> AsyncIterator[Server]:
-    """The one server of a daemon; without collectors it answers from what the store holds."""
+async def serving(
+    store: Store, root: Path, *collectors: Collector, offered: Mapping[str, Any] | None = None
+) -> AsyncIterator[Server]:
+    """The one server of a daemon; without collectors it answers from what the store holds.
+
+    `offered` is what tools are given where it is configured: the fleet, strangers' Cypher.
+    """
     settings = Settings()
 
     async def publish(_labels: frozenset[str]) -> None:
@@ -319,5 +324,5 @@ async def serving(store: Store, root: Path, *collectors: Collector) -> AsyncIter
         runner = Runner(store, machine, settings, collectors, Cleaner(b"k" * 32), publish)
         if collectors:
             tasks.start_soon(runner.run)
-        yield Server(store, runner, about(), Notifications(tasks))
+        yield Server(store, runner, about(), Notifications(tasks), offered)
         tasks.cancel_scope.cancel()

@@ -64,13 +64,21 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("tool", nargs="?", default="", help="name of the tool; empty: their list")
     call.add_argument("--json", action="store_true", help="JSON on a terminal too")
     add("demo", "Start the server as a client would, ask questions and print the answers.", _demo)
-    setup = add("setup", "Add Watchman to an AI client, or take it out.", _setup)
+    add("hosts", "The machines of the fleet, and when each was last heard.", _hosts)
+    setup = add(
+        "setup", "Add Watchman to an AI client, or take it out; or prepare the fleet's Neo4j.", _setup
+    )
     setup.add_argument(
-        "client", nargs="?", default="", help="claude-desktop, claude-code, vscode, cursor, gemini or codex"
+        "client",
+        nargs="?",
+        default="",
+        help="claude-desktop, claude-code, vscode, cursor, gemini or codex; or neo4j",
     )
     setup.add_argument("--remove", action="store_true", help="take it out again")
     setup.add_argument(
-        "--replace", action="store_true", help="replace an entry of the same name that somebody else made"
+        "--replace",
+        action="store_true",
+        help="replace an entry, or this machine's graph in Neo4j, that somebody else made",
     )
     return parser
 
@@ -177,12 +185,39 @@ def _demo(_given: argparse.Namespace, _rest: list[str]) -> int:
     return demo.run()
 
 
+def _hosts(_given: argparse.Namespace, _rest: list[str]) -> int:
+    from watchman_mcp import fleet
+
+    found = fleet.hosts(bridge.config_path(), os.environ)
+    if sys.stdout.isatty():
+        from watchman_mcp import screen
+
+        screen.hosts(found)
+    else:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    return 0
+
+
+def _setup_neo4j(given: argparse.Namespace) -> int:
+    from watchman_mcp import fleet
+
+    if given.remove:
+        raise InvalidRequest("what is sent to Neo4j ends with [neo4j] uri in the configuration file")
+    config = bridge.config_path()
+    directory = Path(bridge.state_directory(config))
+    print(fleet.prepare(config, os.environ, directory, replace=given.replace))
+    return 0
+
+
 def _setup(given: argparse.Namespace, _rest: list[str]) -> int:
     from watchman_mcp import clients
 
+    if given.client == "neo4j":
+        return _setup_neo4j(given)
     if not given.client:
         for name, client in clients.CLIENTS.items():
             print(f"{name:16} {client.title}")
+        print(f"{'neo4j':16} the database of the fleet")
         return 0
     outcome = clients.setup(
         given.client, home=Path.home(), remove=given.remove, replace=given.replace, run=_run_program

@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import SocketListener
+from anyio.abc import SocketListener, TaskGroup
 
 from watchman_mcp import __version__, bridge, retention
 from watchman_mcp.bridge import ending
@@ -31,7 +32,9 @@ from watchman_mcp.machine.files import Files
 from watchman_mcp.settings import Settings
 from watchman_mcp.settings import load as load_settings
 from watchman_mcp.state import key_of, log_to
+from watchman_mcp.store.mirror import Mirror
 from watchman_mcp.store.sqlite import Store
+from watchman_mcp.times import steady_clock
 from watchman_mcp.tools import About
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from watchman_mcp.sessions import Stdio, Unanswered
 
 log = logging.getLogger(__name__)
+Publish = Callable[[frozenset[str]], Awaitable[None]]
 DRAIN = 5.0
 """Seconds that requests in flight have to end after SIGTERM."""
 
@@ -142,8 +146,9 @@ class Daemon:
         self.store = Store(start.directory, settings.store.size_cap_mb)
         root = Path(settings.host.root)
         self.machine = Machine(Files(root), Commands(settings.daemon.command_path), root)
+        self.mirror: Mirror | None = None
         self.clients = 0
-        self.left_at = anyio_clock()
+        self.left_at = steady_clock()
 
     async def run(self) -> None:
         """Serve until the end, then leave in order."""
@@ -163,7 +168,7 @@ class Daemon:
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[Server]:
         """The server and the collectors behind it, which look while the protocol's modules load."""
-        changed: list[Callable[[frozenset[str]], Awaitable[None]]] = []
+        changed: list[Publish] = []
 
         async def publish(labels: frozenset[str]) -> None:
             for one in changed:
@@ -175,14 +180,28 @@ class Daemon:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run)
             tasks.start_soon(retention.keep, self.store, self.settings)
+            offered = await self._fleet(tasks, changed) if self.settings.neo4j.uri else {}
             server_module, notifications_module = await anyio.to_thread.run_sync(_import_protocol)
             await runner.first_look(("Host",), 1.0)  # the instructions name the machine
             notifications = notifications_module.Notifications(tasks)
-            server = server_module.Server(self.store, runner, self._about(runner), notifications)
+            server = server_module.Server(self.store, runner, self._about(runner), notifications, offered)
             changed.append(server.changed)
             settle()
             yield server
             tasks.cancel_scope.cancel()
+
+    async def _fleet(self, tasks: TaskGroup, changed: list[Publish]) -> dict[str, Any]:
+        """Begin to mirror to Neo4j; what tools are given to ask it."""
+        neo4j = await anyio.to_thread.run_sync(import_module, "watchman_mcp.store.neo4j.offering")
+        database = neo4j.Database(self.settings.neo4j)
+        mirror = self.mirror = Mirror(self.store, database, self.cleaner.text)
+
+        async def wake(_labels: frozenset[str]) -> None:
+            mirror.wake()
+
+        changed.append(wake)
+        tasks.start_soon(mirror.run)
+        return dict(neo4j.offered(self.settings.neo4j, database, self.cleaner.text))
 
     def _about(self, runner: Any) -> About:
         directory = str(self.start.directory or "")
@@ -198,6 +217,7 @@ class Daemon:
             clients=lambda: self.clients,
             work=lambda: [f"{s.name}: looking" for s in runner.status.values() if s.busy],
             watching=lambda: runner.watch_error or "at once",
+            mirror=lambda: self.mirror.state if self.mirror else None,
             areas={c.name: tuple(sorted(c.labels)) for c in runner.collectors.values()},
         )
 
@@ -223,7 +243,7 @@ class Daemon:
     async def _session(self, server: Server, stream: Any, unanswered: Unanswered) -> None:
         from watchman_mcp import sessions
 
-        if not _same_user(stream):
+        if not sessions.same_user(stream):
             await stream.aclose()
             return
         self.clients += 1
@@ -233,7 +253,7 @@ class Daemon:
             log.exception("a session ended by a fault of Watchman's own")
         finally:
             self.clients -= 1
-            self.left_at = anyio_clock()
+            self.left_at = steady_clock()
 
     async def _serve_stdio(
         self, server: Server, client: Stdio, unanswered: Unanswered, scope: anyio.CancelScope
@@ -250,7 +270,7 @@ class Daemon:
         linger = self.settings.daemon.linger_seconds
         while True:
             await anyio.sleep(min(5.0, max(linger / 4, 0.2)))
-            if self.clients == 0 and anyio_clock() - self.left_at >= linger:
+            if self.clients == 0 and steady_clock() - self.left_at >= linger:
                 log.info("no client for %d s", linger)
                 scope.cancel()
 
@@ -271,24 +291,6 @@ def _import_protocol() -> tuple[Any, Any]:
     from watchman_mcp import notifications, server
 
     return server, notifications
-
-
-def _same_user(stream: Any) -> bool:
-    """Whether the peer is our user or root; the socket's mode says so too, this says it again."""
-    from anyio.abc import SocketAttribute
-
-    peer = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    uid = int.from_bytes(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
-    return uid in (0, os.geteuid())
-
-
-def anyio_clock() -> float:
-    """A clock that does not stop while the machine sleeps and never goes back."""
-    import time
-
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 if __name__ == "__main__":

@@ -98,6 +98,15 @@ def _value(console: Console, name: str, value: Any) -> None:
         console.print(Text(f"{name}: {_text(value)}"))
 
 
+def hosts(rows: list[dict[str, Any]], console: Console | None = None) -> None:
+    """The machines of the fleet."""
+    console = console or Console()
+    if rows:
+        _table(console, rows)
+    else:
+        console.print(Text("No machine has been heard yet.", style="dim"))
+
+
 def _table(console: Console, rows: list[Any], columns: list[str] | None = None) -> None:
     if isinstance(rows[0], dict):
         columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import anyio
@@ -26,7 +26,7 @@ from watchman_mcp.notifications import Notifications
 from watchman_mcp.resources import prompts
 from watchman_mcp.runner import Runner
 from watchman_mcp.store.sqlite import Store
-from watchman_mcp.tools import INJECTED, About, Tool
+from watchman_mcp.tools import CONDITIONAL, INJECTED, About, Tool
 from watchman_mcp.tools import load as load_tools
 from watchman_mcp.tools.answers import compact
 from watchman_mcp.tools.arguments import literal, parameters, understand
@@ -54,8 +54,18 @@ OPERATE_HINTS = ToolAnnotations(
 class Server:
     """Everything that sessions share."""
 
-    def __init__(self, store: Store, runner: Runner, about: About, notifications: Notifications) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        about: About,
+        notifications: Notifications,
+        offered: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`offered` is what tools are given beside the store; `CONDITIONAL` arguments need it."""
         self.store, self.runner, self.about, self.notifications = store, runner, about, notifications
+        self.offered = dict(offered or {})
+        self.without = frozenset(name for name, what in CONDITIONAL.items() if what not in self.offered)
         self.tools = {tool.name: tool for tool in load_tools()}
         self.in_flight = 0
         self.mcp = MCPServer(
@@ -84,7 +94,7 @@ class Server:
     # Tools
 
     def _add_tool(self, tool: Tool) -> None:
-        call = _bound(tool, functools.partial(self._call, tool))
+        call = _bound(tool, functools.partial(self._call, tool), self.without)
         self.mcp.add_tool(
             call,
             name=tool.name,
@@ -107,9 +117,9 @@ class Server:
         Raises: WatchmanError.
         """
         await self.runner.first_look(label.__name__ for label in tool.needs)
-        given = {"store": self.store, "about": self.about, "look": self._look}
+        given = {"store": self.store, "about": self.about, "look": self._look, **self.offered}
         wanted = inspect.signature(tool.function).parameters
-        injected = {name: given[name] for name in INJECTED if name in wanted}
+        injected = {name: given.get(name) for name in INJECTED if name in wanted}
         if inspect.iscoroutinefunction(tool.function):
             return compact(await tool.function(**injected, **arguments))
         return compact(
@@ -151,7 +161,7 @@ class Server:
             return dict(params)
         if (tool := self.tools.get(name)) is None:
             raise InvalidRequest(f"there is no tool {name[:40]!a}; the tools are: {', '.join(self.tools)}")
-        return {**params, "arguments": understand(tool.function, given or {})}
+        return {**params, "arguments": understand(tool.function, given or {}, self.without)}
 
     # Resources
 
@@ -226,16 +236,16 @@ class Server:
         return [word for word in words if word.startswith(value.lower())]
 
 
-def _bound(tool: Tool, call: Callable[..., Any]) -> Callable[..., Any]:
-    """A function with the tool's own signature, less what the server gives, that the SDK can register."""
+def _bound(tool: Tool, call: Callable[..., Any], without: frozenset[str]) -> Callable[..., Any]:
+    """A function with the tool's signature, less what a model does not give, that the SDK can register."""
 
     async def bound(**arguments: Any) -> CallToolResult:
         return await call(**arguments)  # type: ignore[no-any-return] # partial of a method that returns it
 
     hints = typing.get_type_hints(tool.function, include_extras=True)
     result = Annotated[CallToolResult, hints["return"]]
-    found = inspect.signature(tool.function).parameters
-    shown = [p.replace(annotation=hints[name]) for name, p in found.items() if name not in INJECTED]
+    found, names = inspect.signature(tool.function).parameters, parameters(tool.function, without)
+    shown = [found[name].replace(annotation=hints[name]) for name in names]
     bound.__signature__ = inspect.Signature(shown, return_annotation=result)  # type: ignore[attr-defined] # read by the SDK
     bound.__annotations__ = {p.name: p.annotation for p in shown} | {"return": result}
     bound.__name__ = tool.name

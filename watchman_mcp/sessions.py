@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import sys
 from contextlib import suppress
 from typing import Any
 
 import anyio
 import mcp.types as types
 from anyio import to_thread
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
 
@@ -197,3 +199,12 @@ async def _refuse(wire: _Wire, line: bytes) -> None:
     number = number if isinstance(number, str | int) and not isinstance(number, bool) else None
     text = "not a JSON-RPC 2.0 message: it needs jsonrpc, method and, for a request, an id of text or number"
     await wire.refuse(number, INVALID_REQUEST, text)
+
+
+def same_user(stream: Any) -> bool:
+    """Whether the peer is our user or root; the socket's mode says so too, this says it again."""
+    peer = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    uid = int.from_bytes(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+    return uid in (0, os.geteuid())

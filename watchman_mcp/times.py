@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import struct
+import time as clocks
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -277,3 +278,8 @@ def _zone_file(root: Path, parts: tuple[str, ...]) -> tzinfo | None:
     # What the standard library's reader raises on a damaged file is not documented; these were seen.
     except (OSError, ValueError, LookupError, TypeError, OverflowError, EOFError, struct.error):
         return None
+
+
+def steady_clock() -> float:
+    """Seconds of a clock that does not stop while the machine sleeps and never goes back."""
+    return clocks.clock_gettime(getattr(clocks, "CLOCK_BOOTTIME", clocks.CLOCK_MONOTONIC))

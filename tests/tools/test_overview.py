@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.story import Story, busy_week, package
+from tests.story import Story, about, busy_week, package
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
 from watchman_mcp.tools.overview import overview
@@ -28,7 +28,7 @@ def story(store: Store) -> Story:
 
 
 def ask(store: Store) -> dict[str, Any]:
-    return compact(overview(store))
+    return compact(overview(store, about()))
 
 
 def midnight() -> datetime:

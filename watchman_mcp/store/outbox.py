@@ -65,10 +65,11 @@ def columns(label: str) -> tuple[str, ...]:
 def host_of(store: Store) -> str | None:
     """This machine's id in the graph; None until it was looked at."""
     with store.reader() as db:
-        return _host(db)
+        return host_in(db)
 
 
-def _host(db: sqlite3.Connection) -> str | None:
+def host_in(db: sqlite3.Connection) -> str | None:
+    """The same, of a database."""
     row = db.execute(
         "SELECT machine FROM Host WHERE gone_at IS NULL AND machine IS NOT NULL ORDER BY seq DESC LIMIT 1"
     ).fetchone()
@@ -120,7 +121,7 @@ def _read(db: sqlite3.Connection, host: str, above: int, most: int) -> Part:
         for name in names
         for row in db.execute(f'SELECT seq FROM "{name}" WHERE seq > ? ORDER BY seq LIMIT ?', (above, most))
     )
-    part = Part(next_ones[most - 1] if len(next_ones) >= most else newest, _host(db))
+    part = Part(next_ones[most - 1] if len(next_ones) >= most else newest, host_in(db))
     limits = (above, part.upto)
     for row in db.execute("SELECT * FROM _deleted WHERE seq > ? AND seq <= ? ORDER BY seq", limits):
         node = graph_id(host, row["id"]) if row["id"] else None

@@ -11,12 +11,16 @@ from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
 from watchman_mcp.schema import Label
+from watchman_mcp.store.mirror import State
 
 F = TypeVar("F", bound=Callable[..., Any])
 Grade = Literal["observe", "operate"]
 
-INJECTED = ("store", "about", "look")
+INJECTED = ("store", "about", "look", "fleet", "cypher")
 """Parameters that the server gives and the model never sees."""
+
+CONDITIONAL = {"host": "fleet", "older_than": "fleet", "compare_with": "fleet", "language": "cypher"}
+"""Arguments that are offered only where what the server gives for them is configured, by that."""
 
 Look = Callable[[Iterable[str]], Awaitable[None]]
 """Looks again now at these labels, or at everything when there are none; returns when it has."""
@@ -55,6 +59,8 @@ class About:
     """How changes of files are noticed: at once, or why not."""
     areas: dict[str, tuple[str, ...]]
     """Collectors by name, with the labels they look for."""
+    mirror: Callable[[], State | None] = lambda: None
+    """How the mirror to Neo4j fares; None where there is none."""
 
 
 def reads(*, title: str, needs: tuple[type[Label], ...] = (), always: bool = False) -> Callable[[F], F]:

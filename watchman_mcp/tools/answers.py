@@ -7,7 +7,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -19,18 +18,19 @@ from watchman_mcp.schema import Label
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import from_text
 
+from .coverage import coverage
+
 Since = Annotated[
     str, Field(description="Start: 24h, 7d, today, yesterday 18:00, 2026-11-20T08:00 (host's time)")
 ]
 Until = Annotated[str, Field(description="End, same forms")]
 Limit = Annotated[int, Field(description="Rows")]
 Cursor = Annotated[str, Field(description="next_cursor of the last answer")]
+Host = Annotated[str, Field(description="Other host, or * for all")]
 
 MAX_ROWS = 500
 MAX_BYTES = 16_000
 """An answer is at most this long as JSON."""
-GAP = timedelta(minutes=30)
-"""Looks further apart than this leave a time in which nothing was watched."""
 SHOWN = 3
 """How many of the things that could not be looked at an answer names itself."""
 WHY = 200
@@ -104,6 +104,8 @@ class Frame:
     zone: tzinfo
     now: datetime
     runs: tuple[dict[str, Any], ...]
+    several: bool = False
+    """Whether the answer is about more than one machine."""
 
     def show(self, moment: datetime | str | None) -> str | None:
         """A moment in the host's time, with its offset."""
@@ -134,41 +136,49 @@ class Frame:
             "host": self.host,
             "observed_at": self.observed_at,
             "unobserved": unseen[:SHOWN] or None,
-            "unobserved_more": f"{more} more; doctor lists them" if more > 0 else None,
+            "unobserved_more": self.more(more) if more > 0 else None,
         }
+
+    def more(self, count: int) -> str:
+        """Where the rest is told of what could not be looked at."""
+        return f"{count} more; doctor lists them"
 
     def unseen(self) -> list[Unseen]:
         """What the collectors behind the answer could not look at."""
-        found = []
-        for run in self.runs:
-            if run["status"] in ("failed", "stuck", "unavailable", "off"):
-                why = run["error"] or run["status"]
-                found.append(Unseen(what=run["collector"], why=_shortened(why, WHY), fix=fix_for(why)))
-            for entry in json.loads(run["unobserved"] or "[]"):
-                what, _, why = entry.partition(": ")
-                found.append(Unseen(what=_shortened(what, WHY), why=_shortened(why, WHY), fix=fix_for(why)))
-        return found
+        return [one for run in self.runs for one in unseen_by(run)]
 
     def covered(self, since: datetime | None = None) -> str | None:
         """From when on the collectors behind the answer watch, and when in the window they did not."""
-        begun: list[datetime] = []
-        gaps: set[tuple[datetime, datetime]] = set()
-        for run in self.runs:
-            rows = self.store.read(
-                "SELECT started_at, last_at FROM CollectorRun "
+        rows = [
+            row
+            for run in self.runs
+            for row in self.store.read(
+                "SELECT collector, started_at, last_at FROM CollectorRun "
                 "WHERE collector = ? AND status IN ('ok', 'partial') ORDER BY started_at",
                 (run["collector"],),
             )
-            times = [(from_text(row["started_at"]), from_text(row["last_at"])) for row in rows]
-            begun += [start for start, _ in times[:1]]
-            gaps |= {(end, start) for (_, end), (start, _) in pairwise(times) if start - end > GAP}
-        if not begun:
-            return None
-        shown = sorted((gap for gap in gaps if since is None or gap[1] > since), reverse=True)
-        text = f"watching since {self.show(min(begun))}"
-        if shown:
-            text += f"; not watched: {', '.join(f'{self.show(a)} to {self.show(b)}' for a, b in shown[:2])}"
-        return text + (f" and {len(shown) - 2} times more" if len(shown) > 2 else "")
+        ]
+        return coverage(rows, since, self.show)
+
+    def whose(self, _row: Any) -> str | None:
+        """The machine of a row, where the answer is about several."""
+        return None
+
+    def matched(self, text: str | None) -> str | None:
+        """What the words of the question were understood to mean."""
+        return text
+
+
+def unseen_by(run: dict[str, Any]) -> list[Unseen]:
+    """What one collector could not look at."""
+    found = []
+    if run["status"] in ("failed", "stuck", "unavailable", "off"):
+        why = run["error"] or run["status"]
+        found.append(Unseen(what=run["collector"], why=_shortened(why, WHY), fix=fix_for(why)))
+    for entry in json.loads(run["unobserved"] or "[]"):
+        what, _, why = entry.partition(": ")
+        found.append(Unseen(what=_shortened(what, WHY), why=_shortened(why, WHY), fix=fix_for(why)))
+    return found
 
 
 def fix_for(why: str) -> str | None:
@@ -183,10 +193,11 @@ def frame_of(store: Store, needs: Iterable[type[Label]] = ()) -> Frame:
     wanted = {label.__name__ for label in needs}
     newest = store.read("SELECT *, max(last_at) FROM CollectorRun GROUP BY collector")
     runs = [dict(row) for row in newest if not wanted or wanted & set(json.loads(row["looks_for"]))]
-    return Frame(store, host, _zone(zone_name), datetime.now(UTC), tuple(runs))
+    return Frame(store, host, zone_of(zone_name), datetime.now(UTC), tuple(runs))
 
 
-def _zone(name: str | None) -> tzinfo:
+def zone_of(name: str | None) -> tzinfo:
+    """The time zone of a name; UTC where this machine knows none of it."""
     try:
         return ZoneInfo(name or "UTC")
     except (ValueError, OSError, KeyError):

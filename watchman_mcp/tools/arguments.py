@@ -28,6 +28,7 @@ SYNONYMS = {
         "view": "mode sections metric",
         "kind": "type",
         "at": "time as_of",
+        "host": "hostname machine server hosts",
     }.items()
     for synonym in synonyms.split()
 }
@@ -52,19 +53,24 @@ TRUTH = {
 
 
 @cache
-def parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """The arguments a model may give: their plain type and default."""
+def parameters(
+    function: Callable[..., Any], without: frozenset[str] = frozenset()
+) -> dict[str, tuple[Any, Any]]:
+    """The arguments a model may give: their plain type and default; `without` those that are not offered."""
     hints = typing.get_type_hints(function)
     found = inspect.signature(function).parameters
-    return {name: (hints[name], p.default) for name, p in found.items() if name not in INJECTED}
+    hidden = without.union(INJECTED)
+    return {name: (hints[name], p.default) for name, p in found.items() if name not in hidden}
 
 
-def understand(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def understand(
+    function: Callable[..., Any], given: Mapping[str, Any], without: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     """The arguments in the tool's own words: synonyms, enums in any case, numbers as text, null as default.
 
     Raises: InvalidRequest in one line that lists what is valid.
     """
-    known = parameters(function)
+    known = parameters(function, without)
     understood: dict[str, Any] = {}
     for name, value in given.items():
         own, value = _own_name(function.__name__, known, name, value)

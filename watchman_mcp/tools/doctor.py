@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.schema.core import CollectorRun
+from watchman_mcp.store.mirror import State
 from watchman_mcp.store.sqlite import Store
 
 from . import About, Look, operates, reads
@@ -105,13 +108,23 @@ def doctor(
     envelope = {**frame.envelope(), "unobserved": None, "unobserved_more": None}
     return DoctorAnswer(
         found="yes",
-        problems=([store.trouble] if store.trouble else []) + store.notes or None,
+        problems=_problems(store, about) or None,
         daemon=_daemon(about, frame.show(about.started_at) or "") if only in ("", "daemon") else None,
-        storage=_storage(store, about) if only in ("", "store") else None,
+        storage=_storage(store, about, frame.show) if only in ("", "store") else None,
         work=about.work() or None,
         items=items,
         **envelope,
     )
+
+
+def _problems(store: Store, about: About) -> list[str]:
+    """What is wrong with the store and with the Neo4j that follows it."""
+    mirror = about.mirror()
+    troubles = [
+        store.trouble,
+        f"Neo4j is not up to date: {mirror.trouble}" if mirror and mirror.trouble else "",
+    ]
+    return [one for one in troubles if one] + store.notes
 
 
 def _daemon(about: About, started: str) -> dict[str, str | int]:
@@ -130,7 +143,9 @@ def _daemon(about: About, started: str) -> dict[str, str | int]:
     }
 
 
-def _storage(store: Store, about: About) -> dict[str, str | int | float]:
+def _storage(
+    store: Store, about: About, show: Callable[[datetime | None], str | None]
+) -> dict[str, str | int | float]:
     counts = {
         name: store.read(f'SELECT count(*) AS n FROM "{name}"')[0]["n"]
         for name in ("Software", "Event", "edges")
@@ -141,7 +156,14 @@ def _storage(store: Store, about: About) -> dict[str, str | int | float]:
         "cap_mb": store.size_cap_mb,
         "directory": about.directory,
         **{f"rows_{name}": n for name, n in counts.items()},
+        **(_mirror(mirror, show) if (mirror := about.mirror()) else {}),
     }
+
+
+def _mirror(mirror: State, show: Callable[[datetime | None], str | None]) -> dict[str, str | int | float]:
+    """Where the graph is sent, and how far it is."""
+    sent = show(mirror.sent_at) or "not since the daemon started"
+    return {"neo4j": mirror.uri, "neo4j_behind": mirror.behind, "neo4j_sent_at": sent}
 
 
 @operates(title="Look again")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import BaseModel
 
-from watchman_mcp.schema.core import Host
+from watchman_mcp.schema import core
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.schema.resources import DiskMetrics, SystemMetrics
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import from_text, to_text
 
-from . import reads
-from .answers import Answer, Frame, Tail, frame_of
-from .resources.answer import Disk, Load
-from .resources.samples import disks, newest_sample, newest_samples
+from . import About, reads
+from .answers import Answer, Frame, Host, Tail, fit, frame_of
+from .fleet import Elsewhere, Fleet, elsewhere
+from .resources.answer import Disk, HostLine, Load
+from .resources.samples import disks, newest_sample
+from .resources.several import FULL_PERCENT, whole
+from .resources.source import Local, Remote, Source
 
-FULL_PERCENT = 90
 SHOWN_TYPES = 6
 """Types of events that are counted apart, the most frequent ones."""
 
@@ -43,40 +47,67 @@ class OverviewAnswer(Answer, Tail):
     packages: dict[str, int] | None = None
     changes_today: Lines | None = None
     problems: list[str] | None = None
+    hosts: list[HostLine] | None = None
     more: str = (
         "system_metrics: load and disks. query_packages: software. what_changed: changes. "
         "doctor: what cannot be seen."
     )
 
 
-@reads(title="Overview", needs=(Host, SystemMetrics, DiskMetrics, Software), always=True)
-def overview(store: Store) -> OverviewAnswer:
+@reads(title="Overview", needs=(core.Host, SystemMetrics, DiskMetrics, Software), always=True)
+def overview(store: Store, about: About, host: Host = "", fleet: Fleet | None = None) -> OverviewAnswer:
     """How is this machine? Health on one screen: load, memory, disks, uptime, changes today, what cannot
     be seen. Start here when the question is vague; every line names the tool for detail.
     """
-    frame = frame_of(store)
-    rows = store.read('SELECT * FROM "Host" WHERE gone_at IS NULL ORDER BY seq DESC LIMIT 1')
-    host = rows[0] if rows else None
-    sample = newest_sample(store, "SystemMetrics")
+    far = elsewhere(store, fleet, host)
+    if far and far.several:
+        return _of_several(far)
+    frame = far or frame_of(store)
+    source: Source = Remote(far) if far else Local(store)
+    told = far.only.__dict__ if far else _host(store)
+    sample = newest_sample(source, "SystemMetrics")
     envelope = frame.envelope()
     envelope["unobserved"] = envelope["unobserved"][:1] if envelope["unobserved"] else None
     if len(frame.unseen()) > 1:
-        envelope["unobserved_more"] = f"{len(frame.unseen()) - 1} more; doctor lists them"
-    boot = from_text(host["boot_time"]) if host and host["boot_time"] else None
-    packages, odd = _packages(store)
+        envelope["unobserved_more"] = frame.more(len(frame.unseen()) - 1)
+    boot = from_text(told["boot_time"]) if told and told["boot_time"] else None
+    packages, odd = _packages(far.fleet.packages.states(far.only.machine) if far else _states(store))
     return OverviewAnswer(
-        found="yes" if host or sample else "cannot_tell",
-        os=host["os"] if host else None,
-        kernel=host["kernel"] if host else None,
+        found="yes" if told or sample else "cannot_tell",
+        matched=frame.matched(None),
+        os=told["os"] if told else None,
+        kernel=told["kernel"] if told else None,
         up_since=frame.show(boot),
         uptime=_length(frame.now - boot) if boot else None,
         load=_load(sample) if sample else None,
-        disks=[Disk(**d.model_dump(exclude={"used_gb", "inodes_percent"})) for d in disks(store, 3)] or None,
+        disks=[Disk(**d.model_dump(exclude={"used_gb", "inodes_percent"})) for d in disks(source, 3)] or None,
         packages=dict(packages),
         changes_today=_changes(store, frame),
-        problems=_problems(store, sample, odd) or None,
+        problems=[*([] if far else _troubles(store, about)), *_problems(source, sample, odd)] or None,
         **envelope,
     )
+
+
+def _of_several(frame: Elsewhere) -> OverviewAnswer:
+    """Machines on one line each, worst first."""
+    lines, silent = whole(frame, _midnight(frame))
+    page = lines[: fit(lines)]
+    return OverviewAnswer(
+        found="yes",
+        cut=f"{len(page)} of {len(lines)} machines, worst first; narrow with host=web*"
+        if len(page) < len(lines)
+        else None,
+        matched=frame.matched(None),
+        totals={"hosts": len(lines), "silent": silent},
+        hosts=page,
+        more="overview host=NAME: one of them. system_metrics host=*: by load. what_changed host=*: changes.",
+        **frame.envelope(),
+    )
+
+
+def _host(store: Store) -> Any:
+    rows = store.read('SELECT * FROM "Host" WHERE gone_at IS NULL ORDER BY seq DESC LIMIT 1')
+    return rows[0] if rows else None
 
 
 def _load(sample: dict[str, float]) -> Load:
@@ -92,22 +123,33 @@ def _load(sample: dict[str, float]) -> Load:
     return Load(**{name: sample[name] for name in names})
 
 
-def _packages(store: Store) -> tuple[Counter[str], int]:
-    """How many packages each manager has, and how many of all are not fully installed."""
+def _states(store: Store) -> list[Any]:
     sql = "SELECT manager, state, count(*) AS n FROM Software WHERE gone_at IS NULL GROUP BY 1, 2"
-    rows = store.read(sql)
+    return store.read(sql)
+
+
+def _packages(rows: list[Any]) -> tuple[Counter[str], int]:
+    """How many packages each manager has, and how many of all are not fully installed."""
     packages: Counter[str] = Counter()
     for row in rows:
         packages[row["manager"]] += row["n"]
     return packages, sum(row["n"] for row in rows if row["state"] not in (None, "installed"))
 
 
+def _midnight(frame: Frame) -> datetime:
+    return frame.now.astimezone(frame.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def _changes(store: Store, frame: Frame) -> Lines:
-    midnight = frame.now.astimezone(frame.zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    rows = store.read(
-        "SELECT type, count(*) AS n FROM Event WHERE ts >= ? GROUP BY 1 ORDER BY 2 DESC, 1",
-        (to_text(midnight),),
-    )
+    midnight = _midnight(frame)
+    if isinstance(frame, Elsewhere):
+        events = frame.fleet.events
+        rows: Sequence[Any] = events.types(events.between(frame.ids, midnight, frame.now))
+    else:
+        rows = store.read(
+            "SELECT type, count(*) AS n FROM Event WHERE ts >= ? GROUP BY 1 ORDER BY 2 DESC, 1",
+            (to_text(midnight),),
+        )
     return Lines(
         since=frame.show(midnight),
         events=sum(row["n"] for row in rows),
@@ -115,15 +157,22 @@ def _changes(store: Store, frame: Frame) -> Lines:
     )
 
 
-def _problems(store: Store, sample: dict[str, float] | None, odd: int) -> list[str]:
+def _troubles(store: Store, about: About) -> list[str]:
+    """What is wrong with this machine's own store, and with the Neo4j that follows it."""
+    trouble = ["Nothing can be written to the store; doctor says why"] if store.trouble else []
+    mirror = about.mirror()
+    if mirror and mirror.trouble:
+        trouble.append("Neo4j is not up to date; doctor area=store says why")
+    return trouble + store.notes
+
+
+def _problems(source: Source, sample: dict[str, float] | None, odd: int) -> list[str]:
     """What a person should look at, worst first; constant texts with numbers."""
-    problems = list(store.notes)
-    if store.trouble:
-        problems.insert(0, "Nothing can be written to the store; doctor says why")
+    problems = []
     left, total = (sample[f"memory_{part}_gb"] if sample else None for part in ("available", "total"))
     if left is not None and total and left < 0.05 * total:
         problems.append("Less than 5 % of memory is available: system_metrics view=memory")
-    used = [row["use_percent"] or 0 for row in newest_samples(store, "DiskMetrics")]
+    used = [row["use_percent"] or 0 for row in source.newest("DiskMetrics")]
     if full := sum(percent >= FULL_PERCENT for percent in used):
         problems.append(f"{full} file systems are at least {FULL_PERCENT} % full: system_metrics view=disks")
     if odd:

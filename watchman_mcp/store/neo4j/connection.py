@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -98,7 +99,7 @@ class Database:
                 async with driver.session(database=self.settings.database) as session:
                     return await session.execute_write(work)
         except BaseException as error:
-            raise await self._failed(error) from error
+            raise await self.failed(error) from error
 
     async def read(self, query: str, **parameters: Any) -> list[Record]:
         """All rows of a query of our own."""
@@ -115,7 +116,7 @@ class Database:
                 ) as session:
                     return await session.execute_read(ask)
         except BaseException as error:
-            raise await self._failed(error) from error
+            raise await self.failed(error) from error
 
     async def define(self, statements: Iterable[str]) -> None:
         """Run statements that make constraints and indexes, each of which is a transaction of its own."""
@@ -126,9 +127,9 @@ class Database:
                     for statement in statements:
                         await (await session.run(statement)).consume()
         except BaseException as error:
-            raise await self._failed(error) from error
+            raise await self.failed(error) from error
 
-    async def _failed(self, error: BaseException) -> BaseException:
+    async def failed(self, error: BaseException) -> BaseException:
         """The error in words. After a refused password the next try reads the password again."""
         from neo4j.exceptions import AuthError
 
@@ -158,6 +159,8 @@ def _imported() -> Any:
     import neo4j
     import neo4j.exceptions
 
+    # It would write into our log what a stranger's query named in vain.
+    logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)
     return neo4j
 
 

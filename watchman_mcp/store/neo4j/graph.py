@@ -112,6 +112,15 @@ class Graph:
         given = {"host": self.host, "host_id": self.host_id, **parameters}
         await (await transaction.run(query, given)).consume()
 
+    async def release(self) -> None:
+        """Let the graph belong to no store: the next one that sends begins it anew."""
+
+        async def work(transaction: AsyncManagedTransaction) -> None:
+            query = "MATCH (h:Host {id: $id}) REMOVE h.mirror_store"
+            await (await transaction.run(query, id=self.host_id)).consume()
+
+        await self.database.write(work)
+
     async def clear(self) -> None:
         """Delete the host's nodes, but for its own, in bounded transactions; harmless to begin again."""
         for label in LABELS:

@@ -14,7 +14,7 @@ from watchman_mcp.store.tables import table
 INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "Host": (("name",),),
     "Event": (("ts",), ("host", "ts"), ("type", "ts"), ("subject",)),
-    "Software": (("key",), ("host", "key")),
+    "Software": (("key",), ("host", "key"), ("host", "installed_at")),
 }
 """What questions select on, beside the id."""
 SAMPLES = (("host", "timestamp"),)

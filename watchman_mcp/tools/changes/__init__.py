@@ -12,11 +12,24 @@ from watchman_mcp.schema.core import Event
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools import reads
-from watchman_mcp.tools.answers import Cursor, Frame, Limit, Since, Until, Window, clamp, frame_of
+from watchman_mcp.tools.answers import (
+    Cursor,
+    Frame,
+    Host,
+    Limit,
+    Since,
+    Until,
+    Window,
+    clamp,
+    cursor_from,
+    frame_of,
+)
+from watchman_mcp.tools.fleet import Fleet, elsewhere
 
 from .answer import ChangesAnswer
 from .events import causes, events
 from .past import net_of, state
+from .source import Local, Remote, Source
 
 
 @reads(title="What changed", needs=(Event, Software), always=True)
@@ -33,13 +46,21 @@ def what_changed(
     net: Annotated[bool, Field(description="Only the difference of since and until")] = False,
     limit: Limit = 50,
     cursor: Cursor = "",
+    host: Host = "",
+    fleet: Fleet | None = None,
 ) -> ChangesAnswer:
     """What changed and when, across everything; who did it; how it was at a past time; likely causes of a
     symptom.
 
     Default the last 24h. Packages only: query_packages.
     """
-    frame = frame_of(store, (Software,))
+    far = elsewhere(store, fleet, host, (Software,))
+    if far and (at or before or net):
+        raise InvalidRequest(
+            "at, before and net are answered on the machine itself, where the journal of changes stays: ask "
+            "there, or leave them out"
+        )
+    frame = far or frame_of(store, (Software,))
     if at:
         return state(store, frame, _moment(frame, at), subject, clamp(limit), cursor)
     if before:
@@ -49,7 +70,13 @@ def what_changed(
     window = Window(since=frame.show(start), until=frame.show(asked.until), covered=frame.covered(start))
     if net:
         return net_of(store, frame, start, asked.until, subject, window, clamp(limit))
-    return events(store, frame, start, asked.until, subject, kind, window, clamp(limit), cursor)
+    mark, offset = cursor_from(cursor, 2) if cursor else (None, 0)
+    source: Source = (
+        Remote(far, start, asked.until, subject, kind, mark)
+        if far
+        else Local(store, start, asked.until, subject, kind, mark)
+    )
+    return events(source, frame, subject, window, clamp(limit), offset)
 
 
 def _moment(frame: Frame, text: str) -> datetime:

@@ -13,6 +13,7 @@ class Changed(BaseModel):
     """One event, or several alike."""
 
     ts: str
+    host: str | None = None
     type: str
     subject: str | None = None
     what: str | None = None

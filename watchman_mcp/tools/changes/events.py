@@ -8,90 +8,41 @@ from typing import Any
 
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import to_text
-from watchman_mcp.tools.answers import Frame, Window, cursor_from, cursor_to, fit
+from watchman_mcp.tools.answers import Frame, Window, cursor_to, fit
 from watchman_mcp.tools.packages.history import changed_fields
 
 from .answer import Changed, ChangesAnswer
-
-KINDS: dict[str, str] = {"any": "*", "package": "package_*", "host": "host_*"}
+from .source import Source, conditions
 
 
 def events(
-    store: Store,
-    frame: Frame,
-    since: datetime,
-    until: datetime,
-    subject: str,
-    kind: str,
-    window: Window,
-    limit: int,
-    cursor: str,
+    source: Source, frame: Frame, subject: str, window: Window, limit: int, offset: int
 ) -> ChangesAnswer:
     """Events of a stretch of time, newest first: one by one for a subject, else by transaction."""
-    where, parameters = _conditions(subject, kind)
-    parameters |= {"since": to_text(since), "until": to_text(until)}
-    newest = store.read("SELECT max(seq) AS n FROM Event")[0]["n"] or 0
-    position = cursor_from(cursor, 2) if cursor else [newest, 0]
-    parameters |= {"seq": position[0], "limit": limit, "offset": position[1]}
-    counts = store.read(
-        f"SELECT type, count(*) AS n FROM Event WHERE {where} AND seq <= :seq GROUP BY 1 ORDER BY 2 DESC",
-        parameters,
-    )
-    total = sum(row["n"] for row in counts)
-    rows = store.read(_one_by_one(where) if subject else _by_run(where), parameters)
+    counts, hosts = source.types(), source.hosts()
+    rows = source.one_by_one(limit, offset) if subject else source.by_run(limit, offset)
     items = [_changed(frame, row) for row in rows]
     items = items[: fit(items)]
     more = len(rows) == limit or len(items) < len(rows)
     if not items and subject:
-        return _no_events(store, frame, subject, window)
+        return _no_events(source, frame, subject, window)
+    totals = {"items": sum(counts.values())} | ({} if hosts is None else {"hosts": hosts})
     return ChangesAnswer(
         found="yes" if items else "cannot_tell" if frame.blind else "none",
         cut=f"{len(items)} lines shown, more follow; narrow with kind, subject or since" if more else None,
         source="the machine's logs, and comparing looks",
         window=window,
-        totals={"items": total, **{row["type"]: row["n"] for row in counts}},
+        matched=frame.matched(None),
+        totals={**totals, **counts},
         items=items,
-        next_cursor=cursor_to([position[0], position[1] + len(items)]) if more else None,
+        next_cursor=cursor_to([source.mark, offset + len(items)]) if more else None,
         **frame.envelope(),
     )
 
 
-def _one_by_one(where: str) -> str:
-    return (
-        f"SELECT *, 1 AS n, ts AS last_ts FROM Event WHERE {where} AND seq <= :seq "
-        "ORDER BY ts DESC, seq DESC LIMIT :limit OFFSET :offset"
-    )
-
-
-def _by_run(where: str) -> str:
-    """Grouped by what a group needs alone; the rest is read for the lines of this page only."""
-    return (
-        "SELECT g.n, g.ts, g.last_ts, g.subjects, e.* FROM (SELECT min(seq) AS first, count(*) AS n, "
-        "min(ts) AS ts, max(ts) AS last_ts, group_concat(subject, ', ') AS subjects FROM ("
-        "SELECT seq, ts, type, subject, coalesce(transaction_id || coalesce(command, ''), "
-        "source || substr(ts, 1, 16) || coalesce(location, '')) AS run "
-        f"FROM Event WHERE {where} AND seq <= :seq ORDER BY ts, subject) GROUP BY run, type "
-        "ORDER BY last_ts DESC LIMIT :limit OFFSET :offset) g JOIN Event e ON e.seq = g.first "
-        "ORDER BY g.last_ts DESC"
-    )
-
-
-def _conditions(subject: str, kind: str) -> tuple[str, dict[str, Any]]:
-    conditions, parameters = ["ts >= :since", "ts <= :until"], {}
-    if kind != "any":
-        conditions.append("type GLOB :kind")
-        parameters["kind"] = KINDS[kind]
-    if subject:
-        conditions.append(
-            "subject = :subject COLLATE NOCASE" if not set(subject) & set("*?[") else "subject GLOB :subject"
-        )
-        parameters["subject"] = subject.strip()
-    return " AND ".join(conditions), parameters
-
-
-def _no_events(store: Store, frame: Frame, subject: str, window: Window) -> ChangesAnswer:
+def _no_events(source: Source, frame: Frame, subject: str, window: Window) -> ChangesAnswer:
     """Nothing happened to a thing: it is known and unchanged, or nothing of that name is known."""
-    known = [name for name in _known_names(store) if name]
+    known = source.names()
     if any(name.lower() == subject.lower() for name in known):
         note = f"{subject.strip()[:80]} did not change in this time"
         return ChangesAnswer(
@@ -102,15 +53,6 @@ def _no_events(store: Store, frame: Frame, subject: str, window: Window) -> Chan
     return ChangesAnswer(
         found="cannot_tell" if frame.blind else "none", note=note, window=window, **frame.envelope()
     )
-
-
-def _known_names(store: Store) -> set[str]:
-    return {
-        row["subject"]
-        for row in store.read(
-            "SELECT DISTINCT subject FROM Event UNION SELECT key FROM Software UNION SELECT name FROM Host"
-        )
-    }
 
 
 def _changed(frame: Frame, row: Any) -> Changed:
@@ -124,6 +66,7 @@ def _changed(frame: Frame, row: Any) -> Changed:
         what = changed_fields(row) or what
     return Changed(
         ts=frame.show(row["ts"]) or "",
+        host=frame.whose(row),
         until=frame.show(row["last_ts"]) if row["last_ts"][:19] != row["ts"][:19] else None,
         type=row["type"],
         subject=subject,
@@ -141,7 +84,7 @@ def causes(
 ) -> ChangesAnswer:
     """Changes of the day before a symptom: of the thing and of what it needs first, then the nearest."""
     since = before - timedelta(hours=24)
-    where, parameters = _conditions("", kind)
+    where, parameters = conditions("", kind)
     parameters |= {
         "since": to_text(since),
         "until": to_text(before),

@@ -7,15 +7,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools import reads
-from watchman_mcp.tools.answers import Cursor, Frame, Limit, Since, Until, clamp, frame_of
+from watchman_mcp.tools.answers import Cursor, Frame, Host, Limit, Since, Until, clamp, frame_of
+from watchman_mcp.tools.fleet import Elsewhere, Fleet, elsewhere
 
 from .answer import PackagesAnswer
 from .choosing import PYTHON, choose, manager_named
 from .history import history
 from .installed import installed
+from .local import Local
+from .remote import Remote
+from .several import differing, installed_on_several, older
+from .source import Source
 
 
 @reads(title="Packages", needs=(Software,), always=True)
@@ -34,42 +40,100 @@ def query_packages(
     until: Until = "",
     limit: Limit = 50,
     cursor: Cursor = "",
+    host: Host = "",
+    older_than: Annotated[str, Field(description="Version; needs name, default host *")] = "",
+    compare_with: Annotated[str, Field(description="Other host: what differs there")] = "",
+    fleet: Fleet | None = None,
 ) -> PackagesAnswer:
     """Installed software, when each package was installed or last updated, and by which command.
 
     All package managers. Totals per action and manager cover all pages.
     """
-    frame = frame_of(store, (Software,))
-    asked = frame.window(since, until)
     wants_history = view == "history" or (view == "auto" and bool(since or until or action != "any"))
-    chosen = choose(store, name, manager)
-    if name and chosen.matched is None:
-        return _unknown(store, frame, name)
-    if manager and (refusal := _unknown_manager(store, frame, manager)):
+    if (older_than or compare_with) and (wants_history or (older_than and compare_with)):
+        raise InvalidRequest(
+            "older_than and compare_with each look at what is installed now: give one of them, without "
+            "view=history, action, since and until"
+        )
+    if older_than and not name:
+        raise InvalidRequest("older_than needs the name of a package, a part of it or a glob")
+    frame = elsewhere(store, fleet, host or ("*" if older_than else ""), (Software,)) or frame_of(
+        store, (Software,)
+    )
+    source = _source(store, frame, name, manager)
+    if compare_with:
+        return _compared(store, fleet, frame, source, compare_with, name, manager, clamp(limit), cursor)
+    asked = frame.window(since, until)
+    if name and source.matched is None:
+        return _unknown(source, frame, name)
+    if manager and (refusal := _unknown_manager(source, frame, manager)):
         return refusal
+    if older_than:
+        return older(source, frame, older_than.strip(), clamp(limit), cursor)
     if wants_history:
-        return history(store, frame, chosen, action, asked, clamp(limit), cursor, bool(since or until))
-    return installed(store, frame, chosen, clamp(limit), cursor)
+        return history(source, frame, action, asked, clamp(limit), cursor, bool(since or until))
+    if isinstance(source, Remote) and isinstance(frame, Elsewhere) and frame.several:
+        return installed_on_several(source, frame, clamp(limit), cursor)
+    return installed(source, frame, clamp(limit), cursor)
 
 
-def _unknown(store: Store, frame: Frame, name: str) -> PackagesAnswer:
+def _source(store: Store, frame: Frame, name: str, manager: str) -> Source:
+    if isinstance(frame, Elsewhere):
+        return Remote(frame, name, manager)
+    return Local(store, choose(store, name, manager))
+
+
+def _compared(
+    store: Store,
+    fleet: Fleet | None,
+    frame: Frame,
+    source: Source,
+    compare_with: str,
+    name: str,
+    manager: str,
+    limit: int,
+    cursor: str,
+) -> PackagesAnswer:
+    """What one machine has differently from another.
+
+    Raises: InvalidRequest where these are not two machines.
+    """
+    other = elsewhere(store, fleet, compare_with, (Software,)) or frame_of(store, (Software,))
+    if frame.several or other.several:
+        raise InvalidRequest("compare_with compares two machines: name one there, and at most one in host")
+    if _machine(frame) == _machine(other):
+        raise InvalidRequest("host and compare_with are the same machine; compare_with is the other one")
+    there = _source(store, other, name, manager)
+    if name and source.matched is None and there.matched is None:
+        return _unknown(source, frame, name)
+    return differing(source, there, (frame, other), limit, cursor)
+
+
+def _machine(frame: Frame) -> str:
+    """The id of the machine of a frame; this machine's is empty."""
+    return frame.only.machine if isinstance(frame, Elsewhere) else ""
+
+
+def _unknown(source: Source, frame: Frame, name: str) -> PackagesAnswer:
     """No package of that name was ever seen: say what is near, and whether that can be trusted."""
-    keys = [row["key"] for row in store.read("SELECT DISTINCT key FROM Software")]
-    near = difflib.get_close_matches(name.lower(), keys, n=5, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), source.keys(), n=5, cutoff=0.6)
     note = f"Nearest names: {', '.join(near)}" if near else "No name is near it"
     found: Literal["cannot_tell", "not_installed"] = "cannot_tell" if frame.blind else "not_installed"
-    return PackagesAnswer(found=found, note=note, totals={"items": 0}, **frame.envelope())
+    return PackagesAnswer(
+        found=found, matched=frame.matched(None), note=note, totals={"items": 0}, **frame.envelope()
+    )
 
 
-def _unknown_manager(store: Store, frame: Frame, manager: str) -> PackagesAnswer | None:
+def _unknown_manager(source: Source, frame: Frame, manager: str) -> PackagesAnswer | None:
     """A manager of which nothing was ever seen: none or not watched, which are different answers."""
     wanted = manager_named(manager)
-    known = {row["manager"] for row in store.read("SELECT DISTINCT manager FROM Software")}
+    known = source.managers()
     watched = {run["collector"] for run in frame.runs if run["status"] in ("ok", "partial")}
     if wanted in known or wanted == "python":
         return None
     seen = wanted in watched or (wanted in PYTHON and "python" in watched)
-    note = f"Packages here are of: {', '.join(sorted(known)) or 'no manager yet'}"
+    place = "there" if isinstance(frame, Elsewhere) else "here"
+    note = f"Packages {place} are of: {', '.join(sorted(known)) or 'no manager yet'}"
     return PackagesAnswer(
         found="none" if seen else "cannot_tell", note=note, totals={"items": 0}, **frame.envelope()
     )

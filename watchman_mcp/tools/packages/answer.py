@@ -21,6 +21,7 @@ class Transaction(BaseModel):
     """Changes that one run of a manager made, or that one look found."""
 
     ts: str
+    host: str | None = None
     manager: str | None = None
     source: str | None = None
     command: str | None = None
@@ -37,9 +38,11 @@ class Package(BaseModel):
 
     name: str
     version: str | None = None
+    other: str | None = None
     manager: str
     architecture: str | None = None
     location: str | None = None
+    hosts: list[str] | None = None
     installed_at: str | None = None
     removed_at: str | None = None
     requested: bool | None = None

@@ -8,6 +8,8 @@ from typing import Any
 from watchman_mcp.store.sqlite import Store
 
 PYTHON = ("pip", "uv", "pipx", "conda", "poetry")
+CAME = ("package_install", "package_update", "package_downgrade", "package_reinstall")
+"""Types of events that tell how a package came to be there."""
 SYNONYMS = {
     "dpkg": "apt",
     "deb": "apt",
@@ -41,12 +43,11 @@ class Filter:
 def choose(store: Store, name: str, manager: str) -> Filter:
     """Understand a name and a manager; `matched` stays None when no package was ever called so."""
     chosen = Filter()
-    wanted = name.strip().lower()
-    if wanted:
-        candidates = [wanted, wanted.replace("_", "-").replace(".", "-")]
-        rows = store.read("SELECT 1 FROM Software WHERE key IN (?, ?) LIMIT 1", candidates)
+    if names := candidates(name):
+        wanted = names[0]
+        rows = store.read("SELECT 1 FROM Software WHERE key IN (?, ?) LIMIT 1", names)
         if rows:
-            chosen.add("{key} IN (:name, :normal)", name=candidates[0], normal=candidates[1])
+            chosen.add("{key} IN (:name, :normal)", name=names[0], normal=names[1])
             chosen.matched, chosen.exact = f"exact: {wanted}", True
         else:
             pattern = wanted if set(wanted) & set("*?[") else f"*{_glob_text(wanted)}*"
@@ -57,6 +58,12 @@ def choose(store: Store, name: str, manager: str) -> Filter:
     if manager:
         _choose_manager(chosen, manager)
     return chosen
+
+
+def candidates(name: str) -> list[str]:
+    """The keys that a name may be: as it is written, and in the form that Python's managers use."""
+    wanted = name.strip().lower()
+    return [wanted, wanted.replace("_", "-").replace(".", "-")] if wanted else []
 
 
 def _glob_text(text: str) -> str:

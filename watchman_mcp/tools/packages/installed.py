@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import Frame, cursor_from, cursor_to, fit
 
 from .answer import Package, PackagesAnswer
-from .choosing import Filter
 from .history import ACTIONS
+from .source import Source
 
 
-def installed(store: Store, frame: Frame, chosen: Filter, limit: int, cursor: str) -> PackagesAnswer:
+def installed(source: Source, frame: Frame, limit: int, cursor: str) -> PackagesAnswer:
     """The chosen packages that are there; if none is, those that were."""
     offset = cursor_from(cursor, 1)[0] if cursor else 0
-    where = f"{chosen.where()} AND gone_at IS NULL"
-    totals = _totals(
-        store, f'SELECT manager AS word, count(*) AS n FROM "Software" WHERE {where} GROUP BY 1', chosen
-    )
-    order = "ORDER BY key, manager, architecture, location LIMIT :limit OFFSET :offset"
-    sql = f"SELECT * FROM Software WHERE {where} {order}"
-    rows = store.read(sql, {**chosen.parameters, "limit": limit, "offset": offset})
-    if not rows and chosen.matched and not offset:
-        return _removed(store, frame, chosen)
+    totals = totals_of(source.totals())
+    rows = source.there(limit, offset)
+    if not rows and source.matched and not offset:
+        return _removed(source, frame)
     detailed = len(rows) <= 3
-    items = [_package(store, frame, row, detailed, bool(chosen.matched)) for row in rows]
-    items = items[: fit(items)]
+    items = [package_of(source, frame, row, detailed, bool(source.matched)) for row in rows]
+    return page_of(source, frame, items[: fit(items)], totals, offset)
+
+
+def page_of(
+    source: Source, frame: Frame, items: list[Package], totals: dict[str, int], offset: int
+) -> PackagesAnswer:
+    """One page of packages that are there."""
     total, end = totals["items"], offset + len(items)
     found: Literal["yes", "none", "cannot_tell"] = (
         "yes" if items else "cannot_tell" if frame.blind else "none"
@@ -34,23 +34,23 @@ def installed(store: Store, frame: Frame, chosen: Filter, limit: int, cursor: st
     return PackagesAnswer(
         found=found,
         cut=f"{len(items)} of {total}; narrow with name or manager" if end < total else None,
-        matched=chosen.matched,
+        matched=frame.matched(source.matched),
         source="package databases",
         totals=totals,
-        items=items,
+        items=list(items),
         next_cursor=cursor_to([end]) if end < total else None,
         **frame.envelope(),
     )
 
 
-def _totals(store: Store, sql: str, chosen: Filter, more: dict[str, Any] | None = None) -> dict[str, int]:
-    counts = {
-        row["word"] or "other": row["n"] for row in store.read(sql, {**chosen.parameters, **(more or {})})
-    }
-    return {"items": sum(counts.values()), **dict(sorted(counts.items()))}
+def totals_of(counts: dict[str, int]) -> dict[str, int]:
+    """The sum of some counts, and the counts by name."""
+    named = {word or "other": n for word, n in counts.items()}
+    return {"items": sum(named.values()), **dict(sorted(named.items()))}
 
 
-def _package(store: Store, frame: Frame, row: Any, detailed: bool, named: bool) -> Package:
+def package_of(source: Source, frame: Frame, row: Any, detailed: bool, named: bool) -> Package:
+    """One package, as a row tells it, with more of it where few are shown."""
     size = row["size_bytes"]
     package = Package(
         name=row["key"],
@@ -59,7 +59,7 @@ def _package(store: Store, frame: Frame, row: Any, detailed: bool, named: bool) 
         architecture=row["architecture"] if detailed else None,
         location=row["location"],
         installed_at=frame.show(row["installed_at"]),
-        removed_at=frame.show(_removed_at(store, row)),
+        removed_at=frame.show(_removed_at(source, row)),
         requested=bool(row["requested"])
         if row["requested"] is not None and (named or row["requested"])
         else None,
@@ -70,27 +70,21 @@ def _package(store: Store, frame: Frame, row: Any, detailed: bool, named: bool) 
     if detailed and named:
         package.source_package = row["source_package"] if row["source_package"] != row["key"] else None
         package.summary = row["summary"]
-        package.depends_on = _ends(store, "end", "start", row["id"])
-        package.needed_by = _ends(store, "start", "end", row["id"])
-        package.history = _lines(store, frame, row)
+        package.depends_on = _some(source.ends(row["id"], outward=True))
+        package.needed_by = _some(source.ends(row["id"], outward=False))
+        package.history = _lines(source, frame, row)
     return package
 
 
-def _ends(store: Store, wanted: str, given: str, node: str) -> list[str] | None:
-    """The other ends of a package's dependencies, by name; at most 30."""
-    sql = (
-        f"SELECT s.key FROM _edges e JOIN Software s ON s.id = e.{wanted} WHERE e.{given} = ? "
-        "AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL ORDER BY 1"
-    )
-    names = list(dict.fromkeys(row["key"] for row in store.read(sql, (node,))))
+def _some(names: list[str]) -> list[str] | None:
+    """Names, each once; at most 30."""
+    names = list(dict.fromkeys(names))
     return names[:30] + ([f"and {len(names) - 30} more"] if len(names) > 30 else []) or None
 
 
-def _lines(store: Store, frame: Frame, row: Any) -> list[str]:
+def _lines(source: Source, frame: Frame, row: Any) -> list[str]:
     """The newest changes of one package, newest first, and whether it was ever updated."""
-    rows = store.read(
-        "SELECT * FROM Event WHERE acted_on = ? ORDER BY ts DESC, seq DESC LIMIT 5", (row["id"],)
-    )
+    rows = source.events(row["id"], 5)
     lines = []
     for event in rows:
         versions = " -> ".join(v for v in (event["previous"], event["version"]) if v)
@@ -105,27 +99,25 @@ def _lines(store: Store, frame: Frame, row: Any) -> list[str]:
     return lines
 
 
-def _removed(store: Store, frame: Frame, chosen: Filter) -> PackagesAnswer:
+def _removed(source: Source, frame: Frame) -> PackagesAnswer:
     """Known by name, and not there now."""
-    sql = f'SELECT * FROM "Software" WHERE {chosen.where()} ORDER BY gone_at DESC LIMIT 5'
-    items = [_package(store, frame, row, True, True) for row in store.read(sql, chosen.parameters)]
+    items = []
+    for row in source.gone(5):
+        package = package_of(source, frame, row, True, not frame.several)
+        if host := frame.whose(row):
+            package.hosts = [host]
+        items.append(package)
     note = "Not installed now; it was before." if items else None
     return PackagesAnswer(
         found="not_installed",
-        matched=chosen.matched,
+        matched=frame.matched(source.matched),
         note=note,
         totals={"items": 0},
-        items=items,
+        items=list(items),
         **frame.envelope(),
     )
 
 
-def _removed_at(store: Store, row: Any) -> str | None:
+def _removed_at(source: Source, row: Any) -> str | None:
     """When a package went: what its log says of it, else when it was first missed."""
-    if row["gone_at"] is None:
-        return None
-    told = store.read(
-        "SELECT max(ts) AS ts FROM Event WHERE acted_on = ? AND type IN ('package_remove', 'package_purge')",
-        (row["id"],),
-    )
-    return str(told[0]["ts"] or row["gone_at"])
+    return None if row["gone_at"] is None else source.removed_at(row["id"]) or str(row["gone_at"])

@@ -74,6 +74,22 @@ class Load(BaseModel):
     processes: int | None = None
 
 
+class HostLine(BaseModel):
+    """One of several machines."""
+
+    host: str
+    os: str | None = None
+    heard: str | None = None
+    problems: list[str] | None = None
+    cpu_percent: float | None = None
+    load_average_1m: float | None = None
+    memory_used_gb: float | None = None
+    memory_total_gb: float | None = None
+    fullest: str | None = None
+    packages: int | None = None
+    changes_today: int | None = None
+
+
 class MetricsAnswer(Answer, Tail):
     """What was measured, now or over time."""
 
@@ -82,3 +98,4 @@ class MetricsAnswer(Answer, Tail):
     network: list[Traffic] | None = None
     processes: list[Process] | None = None
     series: list[Series] | None = None
+    hosts: list[HostLine] | None = None

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import EPOCH, to_ms
 from watchman_mcp.tools.answers import Frame
 
 from .answer import Series
+from .source import NAMES, Source
 
 POINTS = 60
 BARS = "▁▂▃▄▅▆▇█"
@@ -26,44 +26,32 @@ VIEWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "network": ("InterfaceMetrics", ("rx_mb_s", "tx_mb_s")),
     "processes": ("ProcessMetrics", ("cpu_percent", "memory_mb")),
 }
-NAMES = {"DiskMetrics": "mount_point", "InterfaceMetrics": "interface", "ProcessMetrics": "name"}
 
 
-def courses(store: Store, frame: Frame, view: str, since: datetime, until: datetime) -> list[list[Series]]:
+def courses(source: Source, frame: Frame, view: str, since: datetime, until: datetime) -> list[list[Series]]:
     """Every value of a view over time, in steps of equal length, those of one thing together.
 
     The thing with the largest value comes first; an empty step is None, not zero.
     """
     label, metrics = VIEWS[view]
     start, end = to_ms(since), to_ms(until)
-    first = store.read(f'SELECT min(ts) AS ts FROM "_{label}" WHERE ts >= ?', (start,))[0]["ts"]
+    first = source.first(label, start)
     if first is None or first > end:
         return []
     start = max(start, first)
     step = max((end - start) // POINTS, 1000)
-    columns = ", ".join(
-        f'avg("{m}") / 1000.0 AS "{m}", min("{m}") / 1000.0 AS "min_{m}", max("{m}") / 1000.0 AS "max_{m}"'
-        for m in metrics
-    )
-    sql = (
-        f"SELECT series, min((ts - ?) / ?, {POINTS - 1}) AS step, {columns} "
-        f'FROM "_{label}" WHERE ts BETWEEN ? AND ? GROUP BY 1, 2'
-    )
-    by_series: dict[int, list[Any]] = {}
-    for row in store.read(sql, (start, step, start, end)):
+    by_series: dict[Any, list[Any]] = {}
+    for row in source.steps(label, metrics, start, end, step, POINTS):
         by_series.setdefault(row["series"], []).append(row)
     ranked = sorted(by_series.items(), key=lambda item: -max(row[metrics[0]] or 0 for row in item[1]))
     return [
-        [_one(frame, _name(store, label, series), metric, rows, start, step) for metric in metrics]
+        [_one(frame, _name(source, label, series), metric, rows, start, step) for metric in metrics]
         for series, rows in ranked
     ]
 
 
-def _name(store: Store, label: str, series: int) -> str:
-    if label not in NAMES:
-        return "machine"
-    rows = store.read(f'SELECT "{NAMES[label]}" AS name FROM "_{label}_series" WHERE series = ?', (series,))
-    return str(rows[0]["name"]) if rows else "gone"
+def _name(source: Source, label: str, series: Any) -> str:
+    return source.name(label, series) if label in NAMES else "machine"
 
 
 def _one(frame: Frame, name: str, metric: str, rows: list[Any], start: int, step: int) -> Series:
