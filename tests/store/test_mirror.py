@@ -1,7 +1,9 @@
 """The graph in Neo4j after everything that can go wrong between a store and its server."""
 
+import os
 import random
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from tests.fleet import assert_equal, followed, mirrored, new_host, settings_of
+from tests.real.clients import FULL
+from tests.rigs import cache
 from tests.rigs import neo4j as rig
 from tests.rigs.neo4j import Server
 from watchman_mcp import retention
@@ -20,10 +24,12 @@ from watchman_mcp.schema.resources import DiskMetrics, SystemMetrics
 from watchman_mcp.settings import Settings
 from watchman_mcp.store import outbox
 from watchman_mcp.store.batch import Batch, EdgeRow, EventRow, NodeRow
+from watchman_mcp.store.neo4j import connection
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import table
 
 pytestmark = pytest.mark.real
+ONLY_SOAK = pytest.mark.skipif(not FULL, reason="takes half a minute: make soak runs it")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -376,3 +382,78 @@ def test_data_that_is_not_watchmans_is_said_by_its_name(tmp_path: Path, host: st
     assert "Software" in trouble
     assert_equal(store, mortal, host)
     store.close()
+
+
+def test_a_server_of_an_older_version_is_said(
+    store: Store, host: str, neo4j_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FLOOR", (99, 1))
+
+    with followed(store, settings_of(neo4j_server)) as follower:
+        trouble = follower.trouble()
+
+    assert trouble == "the server is of version 5.26; Neo4j 99.1 or newer is needed"
+    assert connection.version_of("Neo4j/2025.10.1") > (5, 26) > connection.version_of("Neo4j/4.4.44")
+    assert connection.version_of("a server of another make") == ()
+
+
+@pytest.mark.soak
+@ONLY_SOAK
+def test_a_server_that_became_read_only_is_said_and_brought_up_again(
+    store: Store, host: str, mortal: Server
+) -> None:
+    rig.wipe(mortal)
+    live(store, 0)
+    with followed(store, settings_of(mortal)) as follower:
+        follower.settle()
+        mortal.stop()
+        mortal.conf["server.databases.default_to_read_only"] = "true"
+        mortal.start()
+        live(store, 100)
+        follower.wake()
+        trouble = follower.trouble()
+        mortal.stop()
+        del mortal.conf["server.databases.default_to_read_only"]
+        mortal.start()
+        follower.settle(90)
+
+    assert trouble.startswith("the database is read-only: ")
+    assert_equal(store, mortal, host)
+
+
+@pytest.mark.soak
+@ONLY_SOAK
+def test_a_server_whose_disk_is_full_is_said_and_brought_up_again(
+    store: Store, host: str, small_disk: Path
+) -> None:
+    server = rig.Server(small_disk / "neo4j")
+    server.start()
+    try:
+        with followed(store, settings_of(server)) as follower:
+            for look in range(0, 6000, 20):
+                live(store, look, looks=20)
+                follower.wake()
+                if follower.mirror.trouble:
+                    break
+            trouble = follower.trouble(120)
+            server.kill()
+            subprocess.run(["mount", "-o", "remount,size=900m", str(small_disk)], check=True)
+            server.start()
+            follower.settle(120)
+
+        assert trouble.startswith("the server says: ")
+        assert_equal(store, server, host)
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 60 MB."""
+    if os.geteuid() != 0:
+        cache.missing("a small disk (root)", "run as root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "none", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
