@@ -51,10 +51,6 @@ class Followed:
 
         self._portal.call(wait)
 
-    def wake(self) -> None:
-        """Say that something was written, as a daemon does."""
-        self._portal.call(self.mirror.wake)
-
     def trouble(self, seconds: float = 30) -> str:
         """Wait until the mirror says what is wrong."""
 
@@ -80,7 +76,7 @@ def followed(store: Store, settings: Neo4j, **options: Any) -> Iterator[Followed
 
 
 async def _made(store: Store, settings: Neo4j, options: dict[str, Any]) -> Mirror:
-    return Mirror(store, Database(settings), **{"quiet": 0.3, "pause": 0.05, **options})
+    return Mirror(store, Database(settings), **{"quiet": 0.3, "glance": 0.01, "pause": 0.05, **options})
 
 
 def kept(store: Store) -> Graph:

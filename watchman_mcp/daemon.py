@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from watchman_mcp.sessions import Stdio, Unanswered
 
 log = logging.getLogger(__name__)
-Publish = Callable[[frozenset[str]], Awaitable[None]]
 DRAIN = 5.0
 """Seconds that requests in flight have to end after SIGTERM."""
 
@@ -168,7 +167,7 @@ class Daemon:
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[Server]:
         """The server and the collectors behind it, which look while the protocol's modules load."""
-        changed: list[Publish] = []
+        changed: list[Callable[[frozenset[str]], Awaitable[None]]] = []
 
         async def publish(labels: frozenset[str]) -> None:
             for one in changed:
@@ -180,7 +179,7 @@ class Daemon:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run)
             tasks.start_soon(retention.keep, self.store, self.settings)
-            offered = await self._fleet(tasks, changed) if self.settings.neo4j.uri else {}
+            offered = await self._fleet(tasks) if self.settings.neo4j.uri else {}
             server_module, notifications_module = await anyio.to_thread.run_sync(_import_protocol)
             await runner.first_look(("Host",), 1.0)  # the instructions name the machine
             notifications = notifications_module.Notifications(tasks)
@@ -190,17 +189,12 @@ class Daemon:
             yield server
             tasks.cancel_scope.cancel()
 
-    async def _fleet(self, tasks: TaskGroup, changed: list[Publish]) -> dict[str, Any]:
+    async def _fleet(self, tasks: TaskGroup) -> dict[str, Any]:
         """Begin to mirror to Neo4j; what tools are given to ask it."""
         neo4j = await anyio.to_thread.run_sync(import_module, "watchman_mcp.store.neo4j.offering")
         database = neo4j.Database(self.settings.neo4j)
-        mirror = self.mirror = Mirror(self.store, database, self.cleaner.text)
-
-        async def wake(_labels: frozenset[str]) -> None:
-            mirror.wake()
-
-        changed.append(wake)
-        tasks.start_soon(mirror.run)
+        self.mirror = Mirror(self.store, database, self.cleaner.text)
+        tasks.start_soon(self.mirror.run)
         return dict(neo4j.offered(self.settings.neo4j, database, self.cleaner.text))
 
     def _about(self, runner: Any) -> About:

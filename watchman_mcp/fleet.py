@@ -13,7 +13,7 @@ from watchman_mcp.cleaning import Cleaner
 from watchman_mcp.errors import Absent, FleetError, InvalidRequest
 from watchman_mcp.settings import load
 from watchman_mcp.store import opening, outbox
-from watchman_mcp.store.neo4j import graph, statements
+from watchman_mcp.store.neo4j import graph
 from watchman_mcp.store.neo4j.connection import Database
 from watchman_mcp.store.neo4j.fleet import Fleet
 
@@ -65,7 +65,7 @@ def _with_database(config: str, environ: Mapping[str, str], work: Work[T]) -> T:
 
 
 async def _prepare(database: Database, *, directory: Path, replace: bool) -> str:
-    await database.define(statements.definitions())
+    await graph.prepare(database)
     (size,) = await database.read(
         "MATCH (n) WHERE n.host IS NOT NULL WITH count(n) AS nodes "
         "OPTIONAL MATCH ()-[r]->() WITH nodes, count(r) AS edges "

@@ -94,7 +94,8 @@ class Server:
 
     def driver(self, **options: Any) -> neo4j.Driver:
         """A driver that is signed in; the caller closes it."""
-        return neo4j.GraphDatabase.driver(self.uri, auth=(self.user, self.password), **options)
+        given = {"notifications_min_severity": "OFF", **options}
+        return neo4j.GraphDatabase.driver(self.uri, auth=(self.user, self.password), **given)
 
     def start(self) -> None:
         """Start it and wait until it answers.

@@ -151,6 +151,8 @@ def test_samples_that_became_means_become_means_in_the_mirror(
     assert sorted(spans, key=str) == [3600, 3600, *[None] * 10]
 
 
+@pytest.mark.soak
+@ONLY_SOAK
 def test_a_server_that_is_killed_while_rows_are_sent_misses_and_doubles_none(
     store: Store, host: str, mortal: Server
 ) -> None:
@@ -174,6 +176,8 @@ def test_a_server_that_is_killed_while_rows_are_sent_misses_and_doubles_none(
     assert_equal(store, mortal, host)
 
 
+@pytest.mark.soak
+@ONLY_SOAK
 def test_a_server_put_back_to_an_older_state_is_brought_up_again(
     store: Store, host: str, mortal: Server, tmp_path: Path
 ) -> None:
@@ -272,7 +276,6 @@ def test_a_machine_with_a_new_machine_id_has_a_graph_of_its_own(
         new = NodeRow("Host", f"Host/{other}", dict(Host(machine=other, name="box").__dict__), "host")
         store.write(Batch(at=NOW, nodes=[old, new]))
         live(store, 100)
-        follower.wake()
         wait_for(neo4j_server, other, int(store.meta("seq")))
 
     assert_equal(store, neo4j_server, other)
@@ -375,7 +378,8 @@ def test_data_that_is_not_watchmans_is_said_by_its_name(tmp_path: Path, host: st
 
     with followed(store, settings_of(mortal)) as follower:
         trouble = follower.trouble()
-        rig.wipe(mortal)
+        with mortal.driver() as driver:
+            driver.execute_query("MATCH (s:Software {id: 'same'}) DELETE s")
         follower.settle()
 
     assert trouble.startswith("the database holds what is not Watchman's: ")
@@ -397,6 +401,23 @@ def test_a_server_of_an_older_version_is_said(
     assert connection.version_of("a server of another make") == ()
 
 
+def test_an_index_that_a_dying_server_left_of_a_constraint_is_no_hindrance(
+    store: Store, host: str, mortal: Server
+) -> None:
+    rig.wipe(mortal)
+    with mortal.driver() as driver:
+        driver.execute_query("CREATE INDEX watchman_software_id FOR (n:Software) ON (n.id)")
+    live(store, 0)
+
+    with followed(store, settings_of(mortal)) as follower:
+        follower.settle()
+
+    assert_equal(store, mortal, host)
+    with mortal.driver() as driver:
+        found = driver.execute_query("SHOW CONSTRAINTS YIELD name RETURN collect(name) AS names").records
+    assert "watchman_software_id" in found[0]["names"]
+
+
 @pytest.mark.soak
 @ONLY_SOAK
 def test_a_server_that_became_read_only_is_said_and_brought_up_again(
@@ -410,7 +431,6 @@ def test_a_server_that_became_read_only_is_said_and_brought_up_again(
         mortal.conf["server.databases.default_to_read_only"] = "true"
         mortal.start()
         live(store, 100)
-        follower.wake()
         trouble = follower.trouble()
         mortal.stop()
         del mortal.conf["server.databases.default_to_read_only"]
@@ -432,7 +452,6 @@ def test_a_server_whose_disk_is_full_is_said_and_brought_up_again(
         with followed(store, settings_of(server)) as follower:
             for look in range(0, 6000, 20):
                 live(store, look, looks=20)
-                follower.wake()
                 if follower.mirror.trouble:
                     break
             trouble = follower.trouble(120)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +30,8 @@ ROWS = 1000
 """Rows of one transaction: packing more would hold up answers for too long."""
 BEAT = 30.0
 """Seconds after which the host is heard of again, though nothing is new."""
+GLANCE = 0.5
+"""Seconds between two glances at the number of the store's newest row."""
 QUIET = 100.0
 """Seconds without a sign of another sender until this one takes the graph of a host over."""
 LONGEST_PAUSE = 60.0
@@ -59,44 +60,38 @@ class Mirror:
         *,
         quiet: float = QUIET,
         beat: float = BEAT,
+        glance: float = GLANCE,
         pause: float = 1.0,
     ) -> None:
         self.store, self.database, self._clean = store, database, clean
-        self.quiet, self.beat, self._pause = quiet, beat, pause
+        self.quiet, self.beat, self.glance, self._pause = quiet, beat, glance, pause
         self.trouble = ""
         """Why Neo4j is not up to date; empty while it is or becomes so."""
-        self._mark = 0
+        self._mark = -1
+        """The number of the newest row that this mirror knows to be in Neo4j."""
+        self._tries = 0
+        """How often in a row it came to nothing."""
         self._sent_at: datetime | None = None
-        self._news = anyio.Event()
-        self._idle = anyio.Event()
-
-    def wake(self) -> None:
-        """Something was written to the store."""
-        self._news.set()
 
     @property
     def state(self) -> State:
         """How the mirror fares now."""
-        behind = max(int(self.store.meta("seq", "0")) - max(self._mark, 0), 0)
+        behind = max(self.store.newest - max(self._mark, 0), 0)
         return State(self.database.settings.uri, self.trouble, behind, self._sent_at)
 
     async def up_to_date(self) -> None:
         """Wait until everything that the store holds now is in Neo4j."""
-        wanted = int(self.store.meta("seq", "0"))
-        while self._mark < wanted:
-            self._idle = anyio.Event()
-            self.wake()
-            await self._idle.wait()
+        wanted = self.store.newest
+        while self._mark < wanted:  # noqa: ASYNC110 - for tests and commands
+            await anyio.sleep(self.glance)
 
     async def run(self) -> None:
         """Mirror until cancelled."""
         if self.store.directory is None:
             self.trouble = "The store is kept in memory only, and its machine is not mirrored to Neo4j"
             return
-        tries = 0
         try:
             while True:
-                begun = time.monotonic()
                 try:
                     await self._follow()
                 except (FleetError, StoreError) as error:
@@ -104,8 +99,8 @@ class Mirror:
                 except Exception as error:  # a fault here must not end what the machine itself is asked
                     log.exception("a fault of Watchman's own")
                     self._say(f"{type(error).__name__} in the mirror; the log has the rest")
-                tries = 0 if time.monotonic() - begun > LONGEST_PAUSE else tries + 1
-                longest = min(self._pause * 2**tries, LONGEST_PAUSE)
+                longest = min(self._pause * 2**self._tries, LONGEST_PAUSE)
+                self._tries += 1
                 # a fleet must not knock at the same moment
                 await anyio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - no secret
         finally:
@@ -125,12 +120,12 @@ class Mirror:
 
         Raises: FleetError, StoreError.
         """
-        from .neo4j.graph import Graph
+        from .neo4j.graph import Graph, prepare
 
-        while (host := await to_thread.run_sync(outbox.host_of, self.store)) is None:
-            await self._rest(self._pause)
-        graph = Graph(self.database, host)
-        await graph.prepare()
+        while (host := await to_thread.run_sync(outbox.host_of, self.store)) is None:  # noqa: ASYNC110 - others write it
+            await anyio.sleep(self._pause)
+        graph, self._mark = Graph(self.database, host), -1
+        await prepare(self.database)
         mark: Mark | None = await self._own(graph)
         while mark is not None:
             mark = await self._send(graph, mark)
@@ -184,27 +179,25 @@ class Mirror:
         """
         from .neo4j.graph import Mark
 
-        self._mark, self._news = mark.seq, anyio.Event()
         part = await to_thread.run_sync(outbox.read, self.store, graph.host, mark.seq, ROWS)
         if part.host != graph.host:
             return None
-        if not part and self._sent_at is not None:
+        if part.upto == mark.seq == self._mark:
             self._say("")
-            self._idle.set()
-            await self._rest(self.beat)
-            if not self._news.is_set():
-                await self._moved(graph, mark, mark)
-                self._sent_at = datetime.now(UTC)
-            return mark
+            await self._rest(mark.seq)
+            if self.store.newest > mark.seq:
+                return mark
         to = Mark(mark.store, await to_thread.run_sync(outbox.run_of, self.store), part.upto)
         await self._moved(graph, mark, to, part)
-        self._sent_at = datetime.now(UTC)
+        self._sent_at, self._tries, self._mark = datetime.now(UTC), 0, to.seq
         return to
 
     async def _moved(self, graph: Graph, seen: Mark, to: Mark, part: outbox.Part | None = None) -> None:
         if not await graph.move(seen, to, part):
             raise FleetError("somebody else moved the mark of this machine's graph; it is looked at again")
 
-    async def _rest(self, seconds: float) -> None:
-        with anyio.move_on_after(seconds):
-            await self._news.wait()
+    async def _rest(self, mark: int) -> None:
+        """Wait for something new, but not for longer than a beat."""
+        with anyio.move_on_after(self.beat):
+            while self.store.newest <= mark:  # noqa: ASYNC110 - other threads write it
+                await anyio.sleep(self.glance)

@@ -48,7 +48,8 @@ class Store:
         except BaseException:
             self._writer.shutdown()
             raise
-        self._seq = int(self.meta("seq", "0"))
+        self.newest = int(self.meta("seq", "0"))
+        """The number of the newest row."""
 
     def _open(self) -> sqlite3.Connection:
         path = self.directory / opening.NAME if self.directory else None
@@ -136,13 +137,13 @@ class Store:
         def transact() -> T:
             with self._memory_lock:
                 self._db.execute("BEGIN IMMEDIATE")
-                before = self._seq
+                before = self.newest
                 try:
                     result = work()
-                    self._db.execute("INSERT OR REPLACE INTO _meta VALUES ('seq', ?)", (str(self._seq),))
+                    self._db.execute("INSERT OR REPLACE INTO _meta VALUES ('seq', ?)", (str(self.newest),))
                     self._db.execute("COMMIT")
                 except BaseException:
-                    self._seq = before
+                    self.newest = before
                     self._series.clear()
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
@@ -162,8 +163,8 @@ class Store:
         return result
 
     def _next(self, count: int) -> range:
-        first = self._seq + 1
-        self._seq += count
+        first = self.newest + 1
+        self.newest += count
         return range(first, first + count)
 
     def _write(self, batch: Batch) -> Written:
@@ -174,10 +175,10 @@ class Store:
         new = self._write_events(batch.events, at)
         skipped = self._write_edges(batch.edges, at, batch)
         self._write_samples(batch.samples)
-        looks.write(self._db, batch, at, self._seq)
+        looks.write(self._db, batch, at, self.newest)
         if new:
             touched.add("Event")
-        return Written(self._seq, frozenset(touched), new, skipped)
+        return Written(self.newest, frozenset(touched), new, skipped)
 
     def _write_nodes(self, rows: Iterable[NodeRow], at: str, batch: Batch) -> None:
         journal = {row.id: row for row in batch.journal}
@@ -294,7 +295,6 @@ class Store:
         self, label: str, ids: Sequence[str] = (), *, since: str | None = None, before: str | None = None
     ) -> None:
         """Leave word for a mirror, within a change: of nodes by id, of samples and events by their time."""
-        rows: list[tuple[str | None, ...]] = [(label, one, None, None) for one in ids]
-        rows = rows or [(label, None, since, before)]
-        numbered = [(seq, *row) for seq, row in zip(self._next(len(rows)), rows, strict=True)]
+        rows = [(one, None, None) for one in ids] or [(None, since, before)]
+        numbered = [(seq, label, *row) for seq, row in zip(self._next(len(rows)), rows, strict=True)]
         self._db.executemany("INSERT INTO _deleted VALUES (?, ?, ?, ?, ?)", numbered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from watchman_mcp.errors import FleetError
 from watchman_mcp.schema import LABELS
 from watchman_mcp.store.outbox import Deletion, Part, graph_id
 
@@ -38,16 +39,31 @@ class _Moved(Exception):
     """The mark is not the one that was seen; takes the transaction back."""
 
 
+async def prepare(database: Database) -> None:
+    """Make the constraints and indexes that are missing.
+
+    A server that died while it made a constraint is left with its index alone, which stands in the way.
+    """
+    try:
+        await database.define(statements.definitions())
+    except FleetError:
+        left = await database.read(
+            "SHOW INDEXES YIELD name, owningConstraint WHERE name IN $names AND owningConstraint IS NULL "
+            "RETURN name",
+            names=[statements.unique(label) for label in LABELS],
+        )
+        if not left:
+            raise
+        await database.define(f"DROP INDEX {row['name']} IF EXISTS" for row in left)
+        await database.define(statements.definitions())
+
+
 class Graph:
     """The nodes whose ids begin with one host."""
 
     def __init__(self, database: Database, host: str) -> None:
         self.database, self.host = database, host
         self.host_id = graph_id(host, f"Host/{host}")
-
-    async def prepare(self) -> None:
-        """Make the constraints and indexes that are missing."""
-        await self.database.define(statements.definitions())
 
     async def mark(self) -> Mark:
         """How far the graph goes; one that was never written belongs to no store."""

@@ -22,10 +22,15 @@ REST = (("host",),)
 KEPT_MOMENTS = ("first_seen", "gone_at")
 
 
+def unique(label: str) -> str:
+    """The name of a label's constraint."""
+    return f"watchman_{label.lower()}_id"
+
+
 def definitions() -> Iterator[str]:
     """Everything that must be there before the first row, each harmless when it was made before."""
     for name, label in LABELS.items():
-        yield f"CREATE CONSTRAINT IF NOT EXISTS FOR (n:{name}) REQUIRE n.id IS UNIQUE"
+        yield f"CREATE CONSTRAINT {unique(name)} IF NOT EXISTS FOR (n:{name}) REQUIRE n.id IS UNIQUE"
         for properties in INDEXES.get(name, REST if label.series is None else SAMPLES):
             on = ", ".join(f"n.{one}" for one in properties)
             yield f"CREATE INDEX IF NOT EXISTS FOR (n:{name}) ON ({on})"
