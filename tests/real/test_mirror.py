@@ -51,6 +51,15 @@ def home_of(path: Path, server: Server, settings: str) -> Home:
 
 
 @pytest.fixture
+def homes() -> Iterator[list[Home]]:
+    """Homes whose daemons end with the test, however it ends."""
+    made: list[Home] = []
+    yield made
+    for home in made:
+        home.finish()
+
+
+@pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A machine with a long history of packages."""
     lay_out(tmp_path / "root", CHANGES)
@@ -140,10 +149,11 @@ def test_a_server_killed_while_it_is_sent_to_and_put_back_to_an_older_state_has_
 
 
 def test_the_designs_own_cypher_tells_of_this_machine_what_query_packages_tells(
-    server: Server, tmp_path: Path
+    server: Server, homes: list[Home], tmp_path: Path
 ) -> None:
     rig.wipe(server)
     home = home_of(tmp_path / "home", server, QUIET)
+    homes.append(home)
     home.serve()
     client = home.client()
     client.scan()
@@ -166,7 +176,6 @@ def test_the_designs_own_cypher_tells_of_this_machine_what_query_packages_tells(
             ]
             assert sorted(ours) == sorted(row[:2] for row in theirs), name
     assert [k for k in asked if k], "this machine has no package at all"
-    home.finish()
 
 
 def test_a_change_is_in_neo4j_within_a_second_of_being_in_the_store(
@@ -194,9 +203,10 @@ IMPORTS = (sys.executable, "-X", "importtime", "-c", START)
 
 @pytest.mark.parametrize("configured", [False, True])
 def test_the_driver_is_imported_where_neo4j_is_configured_only(
-    server: Server, tmp_path: Path, configured: bool
+    server: Server, homes: list[Home], tmp_path: Path, configured: bool
 ) -> None:
     home = home_of(tmp_path / "home", server, QUIET) if configured else Home(tmp_path / "home")
+    homes.append(home)
     home.serve(program=IMPORTS)
     client = home.client()
     client.call("overview")
@@ -204,18 +214,22 @@ def test_the_driver_is_imported_where_neo4j_is_configured_only(
     tools = client.request("tools/list")["result"]["tools"]
 
     arguments = {name for tool in tools for name in tool["inputSchema"].get("properties", {})}
-    imported = {line.split("|")[-1].strip() for line in (home.path / "serve.err").read_text().splitlines()}
+    if configured:
+        until(lambda: "neo4j.exceptions" in (home.path / "serve.err").read_text())
+    imported = (home.path / "serve.err").read_text()
 
-    assert "mcp" in imported
-    assert bool({"neo4j", "watchman_mcp.store.neo4j"} & imported) == configured
+    assert "watchman_mcp.server" in imported
+    assert ("neo4j" in imported) == configured
     assert bool({"host", "older_than", "compare_with"} & arguments) == configured
-    home.finish()
 
 
-def test_the_fleet_is_prepared_and_listed_from_the_command_line(server: Server, tmp_path: Path) -> None:
+def test_the_fleet_is_prepared_and_listed_from_the_command_line(
+    server: Server, homes: list[Home], tmp_path: Path
+) -> None:
     rig.wipe(server)
     home = home_of(tmp_path / "home", server, QUIET + '[host]\nname = "web\\u001b[31m1"\n')
     unset = Home(tmp_path / "unset")
+    homes += [home, unset]
 
     refused = unset.run("hosts")
     prepared = home.run("setup", "neo4j")
@@ -233,12 +247,14 @@ def test_the_fleet_is_prepared_and_listed_from_the_command_line(server: Server, 
     assert machine["packages"] == home.rows("SELECT count(*) FROM Software WHERE gone_at IS NULL")[0][0]
     assert machine["heard"] > machine["heard"][:4]
     assert "It holds 1 machines" in again.stdout
-    home.finish()
 
 
-def test_a_new_store_takes_the_place_of_a_lost_one_by_a_command(server: Server, tmp_path: Path) -> None:
+def test_a_new_store_takes_the_place_of_a_lost_one_by_a_command(
+    server: Server, homes: list[Home], tmp_path: Path
+) -> None:
     rig.wipe(server)
     home = home_of(tmp_path / "home", server, QUIET)
+    homes.append(home)
     home.serve()
     at_rest(home, server)
     home.stop()
@@ -256,4 +272,3 @@ def test_a_new_store_takes_the_place_of_a_lost_one_by_a_command(server: Server, 
     assert any("Neo4j is not up to date" in one for one in overview["problems"])
     assert "is sent anew by the Watchman of" in replaced.stdout
     assert_same(home, server, tmp_path / "kept")
-    home.finish()

@@ -295,6 +295,6 @@ class Store:
         self, label: str, ids: Sequence[str] = (), *, since: str | None = None, before: str | None = None
     ) -> None:
         """Leave word for a mirror, within a change: of nodes by id, of samples and events by their time."""
-        rows = [(one, None, None) for one in ids] or [(None, since, before)]
+        rows: list[tuple[Any, ...]] = [(one, None, None) for one in ids] or [(None, since, before)]
         numbered = [(seq, label, *row) for seq, row in zip(self._next(len(rows)), rows, strict=True)]
         self._db.executemany("INSERT INTO _deleted VALUES (?, ?, ?, ?, ?)", numbered)
