@@ -24,6 +24,7 @@ from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.runner import Runner
+from watchman_mcp.schema.resources import SystemMetrics
 from watchman_mcp.settings import Neo4j, Settings
 from watchman_mcp.store import outbox
 from watchman_mcp.store.batch import Batch, NodeRow
@@ -46,7 +47,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"name": "openssl", "older_than": "3.0.15", "host": "*"},
     ),
     "what was installed anywhere this week?": ("query_packages", {"since": "7d", "host": "*"}),
-    "what changed anywhere in three days?": ("what_changed", {"since": "3d", "host": "*"}),
+    "what changed anywhere this week?": ("what_changed", {"since": "7d", "host": "*"}),
     "how does web1 differ from web2?": ("query_packages", {"host": "web1", "compare_with": "web2"}),
     "how are they all?": ("overview", {"host": "*"}),
     "how is the load of all?": ("system_metrics", {"host": "*"}),
@@ -138,7 +139,9 @@ def _rename(store: Store, name: str, number: int) -> None:
         NodeRow("Host", host["id"], values, "host"),
         NodeRow("Software", "Software/apt/openssl/amd64/", package, "apt"),
     ]
-    store.write(Batch(at=datetime.now(UTC), nodes=rows))
+    now = datetime.now(UTC)
+    load = SystemMetrics(timestamp=now, cpu_percent=number + 0.5, memory_used_gb=4.0, memory_total_gb=16.0)
+    store.write(Batch(at=now, nodes=rows, samples=[("SystemMetrics", dict(load.__dict__))]))
 
 
 _SOFTWARE = frozenset(outbox.columns("Software")) - {"first_seen", "gone_at", "scope"}
