@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,21 +109,24 @@ class Graph:
 
     async def _write(self, transaction: AsyncManagedTransaction, part: Part) -> None:
         """Deletions first: a row of this part outlived them all. Nodes before edges."""
-        for deletion in part.deletions:
-            await self._delete(transaction, deletion)
+        await self._delete(transaction, part.deletions)
         for label, rows in part.nodes.items():
             await self._run(transaction, statements.upsert(label), rows=rows)
         for (kind, start, end), rows in part.edges.items():
             await self._run(transaction, statements.join(kind, start, end), rows=rows)
 
-    async def _delete(self, transaction: AsyncManagedTransaction, one: Deletion) -> None:
-        if one.label not in LABELS:
-            return
-        if one.id is not None:
-            await self._run(transaction, statements.delete_one(one.label), ids=[one.id])
-        else:
-            query = statements.delete_old(one.label, raw=one.since is not None)
-            await self._run(transaction, query, since=one.since, before=one.before)
+    async def _delete(self, transaction: AsyncManagedTransaction, deletions: list[Deletion]) -> None:
+        named: dict[str, list[str]] = defaultdict(list)
+        for one in deletions:
+            if one.label not in LABELS:
+                continue  # a newer Watchman may have had it
+            if one.id is not None:
+                named[one.label].append(one.id)
+            else:
+                query = statements.delete_old(one.label, raw=one.since is not None)
+                await self._run(transaction, query, since=one.since, before=one.before)
+        for label, ids in named.items():
+            await self._run(transaction, statements.delete_named(label), ids=ids)
 
     async def _run(self, transaction: AsyncManagedTransaction, query: str, **parameters: Any) -> None:
         given = {"host": self.host, "host_id": self.host_id, **parameters}

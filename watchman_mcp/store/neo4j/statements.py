@@ -69,7 +69,7 @@ def join(kind: str, start: str, end: str) -> str:
 
 
 @cache
-def delete_one(label: str) -> str:
+def delete_named(label: str) -> str:
     """Delete nodes by their ids."""
     return f"UNWIND $ids AS id MATCH (n:{label} {{id: id}}) DETACH DELETE n"
 
