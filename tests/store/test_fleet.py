@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from anyio import to_thread
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fleet import settings_of
@@ -61,6 +61,7 @@ def session(neo4j_server: Server) -> Iterator[Any]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=GLOBS, texts=TEXTS)
+@example(parts=["[!]", "[c-a]"], texts=["."])
 def test_a_glob_means_to_the_server_what_it_means_here(
     session: Any, parts: list[str], texts: list[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -74,10 +75,14 @@ def regex(glob: str) -> str:
 
 def _class(text: str) -> str:
     negated = text[0] in "!^"
-    body = text[negated:]
-    if any(low > high for low, dash, high in zip(body, body[1:], body[2:], strict=False) if dash == "-"):
-        return "(?!)"  # the server refuses a range that runs backwards; here it holds nothing
+    # the server refuses a range that runs backwards; it holds nothing
+    body = _RANGE.sub(lambda found: found[0] if found[1] <= found[2] else "", text[negated:])
+    if not body:
+        return "." if negated else "(?!)"
     return f"[{'^' if negated else ''}{''.join(c if c == '-' else _literal(c) for c in body)}]"
+
+
+_RANGE = re.compile("(.)-(.)", re.DOTALL)
 
 
 def _literal(letter: str) -> str:
