@@ -23,7 +23,7 @@ from tests.collectors.test_cases import look_at, plain, plant
 from watchman_mcp.collectors import apt
 from watchman_mcp.machine.dpkg import STEP_LINES, Clock, DpkgLog, Step
 from watchman_mcp.machine.logs import Line, Origin
-from watchman_mcp.machine.versions import compare_versions
+from watchman_mcp.machine.versions.deb import compare as compare_versions
 from watchman_mcp.schema.core import Record
 from watchman_mcp.schema.packages import Software
 

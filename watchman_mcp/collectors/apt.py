@@ -90,8 +90,7 @@ def read_status(
     """
     packages = present(text, STATUS, default)
     native = native_of(packages)
-    found = [_software(stanza, automatic, unpacked or {}, native) for stanza in packages]
-    yield from found
+    yield from (found := [_software(stanza, automatic, unpacked or {}, native) for stanza in packages])
     paths = [software.path for software in found]
     for start, end in needs(packages, native):
         yield Edge(DEPENDS_ON, paths[start], paths[end])
@@ -107,6 +106,7 @@ def _software(stanza: Stanza, automatic: frozenset[str], unpacked: Times, native
         key=name,
         name=name,
         version=stanza.get("Version"),
+        scheme="deb",
         manager="apt",
         architecture=arch,
         source_package=stanza.get("Source", name).partition(" ")[0],
@@ -190,8 +190,8 @@ def _record(
         transaction_id=origin.transaction_id,
         error=origin.error,
     )
-    subject = Software(key=name, name=name, version=version, manager="apt", architecture=architecture)
-    return Record(event, subject)
+    named = {"key": name, "name": name, "architecture": architecture, "version": version}
+    return Record(event, Software(**named, scheme="deb", manager="apt"))
 
 
 def collect(look: Look) -> Iterator[Software | Edge | Record]:
@@ -282,10 +282,10 @@ def _log(look: Look, path: str) -> Iterator[None]:
 
 def _say(look: Look, path: str, reading: LogReading, unreadable: int) -> None:
     """Say what of a log could not be read."""
-    for problem in reading.problems:
+    lines = unreadable + reading.overlong
+    left_out = [f"{lines} of its lines cannot be read and were left out"] if lines else []
+    for problem in reading.problems + left_out:
         look.cannot(path, problem)
-    if lines := unreadable + reading.overlong:
-        look.cannot(path, f"{lines} of its lines cannot be read and were left out")
 
 
 def _place(look: Look, path: str) -> _Place:
@@ -296,5 +296,5 @@ def _place(look: Look, path: str) -> _Place:
 
 
 collector = Collector(
-    collect, (Software, DEPENDS_ON), minutes(10), (STATUS, STATES, LOG, HISTORY), logged=True
+    collect, (Software, DEPENDS_ON), minutes(10), (STATUS, STATES, LOG, HISTORY), version=2, logged=True
 )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.dpkg import STEP_TIME, Clock, written
 from watchman_mcp.machine.logs import Line
-from watchman_mcp.machine.versions import compare_versions
+from watchman_mcp.machine.versions.deb import compare as compare_versions
 
 KEPT_TRANSACTIONS = 500
 """So many at most are read again to find those of steps that were open at the last look."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from packaging.version import InvalidVersion, Version
 from pydantic import Field
 
-from watchman_mcp.machine import versions
+from watchman_mcp.machine.versions import compare_versions
 
 from .base import EdgeType, Label
 
@@ -27,7 +26,10 @@ class Software(Label):
     key: str = Field(description="Bare package name, in the manager's normal form: docker-ce, pyyaml.")
     name: str = Field(description="Package name as the package itself writes it.")
     version: str | None = Field(default=None, description="Installed version, with epoch and revision.")
-    manager: str = Field(description="Package manager: apt, pip, uv, pipx.")
+    scheme: str | None = Field(
+        default=None, description="How its versions are ordered: deb, rpm, pep440, ...; empty: as pep440."
+    )
+    manager: str = Field(description="Package manager: apt, dnf, brew, pip, npm, ...")
     architecture: str | None = Field(default=None, description="Architecture the package was built for.")
     location: str | None = Field(
         default=None, description="Environment or prefix, where a manager has several."
@@ -53,7 +55,7 @@ class Software(Label):
             return "package_remove"
         if before["version"] == after["version"]:
             return "package_changed"
-        order = compare_versions(after["manager"], str(after["version"]), str(before["version"]))
+        order = compare_versions(after["scheme"], str(after["version"]), str(before["version"]))
         return "package_downgrade" if order < 0 else "package_update"
 
     @classmethod
@@ -79,17 +81,6 @@ class Software(Label):
     def passing(cls, values: dict[str, Any]) -> bool:
         """A package that is unpacked and not configured yet, or waits for what others do."""
         return values["state"] in PASSING
-
-
-def compare_versions(manager: str, one: str, other: str) -> int:
-    """-1, 0 or 1 as `one` is earlier than, the same as or later than `other`; 1 for unreadable versions."""
-    if manager == "apt":
-        return versions.compare_versions(one, other)
-    try:
-        first, second = Version(one), Version(other)
-    except InvalidVersion:
-        return 0 if one == other else 1
-    return int(first > second) - int(first < second)
 
 
 DEPENDS_ON = EdgeType("DEPENDS_ON", (Software,), (Software,), "The package needs this one to be installed.")

@@ -7,7 +7,7 @@ from os.path import commonprefix
 _PIECES = re.compile(r"(\D*)(\d*)")
 
 
-def compare_versions(one: str, other: str) -> int:
+def compare(one: str, other: str) -> int:
     """-1, 0 or 1 as dpkg sorts version `one` before, beside or after `other`."""
     for first, second in zip(_parts(one), _parts(other), strict=True):
         if first != second and (order := _compare(first, second)):
