@@ -1,0 +1,282 @@
+"""Packages of rpm, and what dnf, yum and zypper did with them; Absent where there is no rpm database.
+
+They are zypper's where libzypp is at home, else dnf's. Kernels and others that are installed beside their
+older versions have their version as location; of any other package the version that was installed last is
+told. What happened is told by dnf's transaction databases and libzypp's history, or where no database can be
+read by the logs of dnf and yum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
+from typing import cast
+
+from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.machine.dnf_history import (
+    ACCOUNTS,
+    DNF4,
+    DNF5,
+    REASONS5,
+    Run,
+    read_history,
+    read_people,
+    read_reasons,
+)
+from watchman_mcp.machine.dnf_logs import (
+    DNF5_LOG,
+    DNF_COMMANDS,
+    DNF_LOG,
+    YUM_LOG,
+    DnfLog,
+    YumLog,
+    read_commands,
+    written_at,
+)
+from watchman_mcp.machine.dpkg import Clock, written
+from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.logs import LogReading, Mark, read_log
+from watchman_mcp.machine.rpm import INSTALL_ONLY, MULTIVERSION, Package, install_only, needs, newest
+from watchman_mcp.machine.rpm_changes import Told
+from watchman_mcp.machine.rpm_database import BACKENDS, PLACES, read_database
+from watchman_mcp.machine.zypp_history import (
+    AUTOMATIC,
+    HISTORY,
+    ZyppHistory,
+    packed,
+    read_automatic,
+    unpacked,
+)
+from watchman_mcp.schema import Edge
+from watchman_mcp.schema.core import Event, Record, event_key
+from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.times import host_zone
+
+ZYPP = "/etc/zypp"
+DNF = "/etc/dnf"
+RELEASE = "/etc/os-release"
+Reasons = Mapping[tuple[str, str], bool]
+
+
+class _Teller:
+    """Makes records of changes, as this machine names its packages."""
+
+    def __init__(self, manager: str, packages: Sequence[Package]) -> None:
+        self.manager = manager
+        self.present: dict[tuple[str, str], set[str]] = {}
+        for package in packages:
+            self.present.setdefault((package.name, package.arch), set()).add(package.version)
+        self.install_only = install_only(packages, MULTIVERSION if manager == "zypper" else INSTALL_ONLY)
+
+    def record(self, source: str, told: Told) -> Record:
+        """One change as an event of the package that it is about."""
+        kind, name, arch, previous, version = told.change
+        event = Event(
+            key=event_key(kind, written(told.at), name, arch, previous, version, told.run, told.nth),
+            ts=told.at,
+            type=f"package_{kind}",
+            source=source,
+            subject=name,
+            package_name=name,
+            version=version,
+            previous=previous,
+            manager=self.manager,
+            architecture=arch or None,
+            location=self.location(name, version),
+            command=told.command,
+            by=told.by,
+            transaction_id=told.run,
+            error=told.error,
+        )
+        subject = Software(
+            key=name,
+            name=name,
+            version=version,
+            scheme="rpm",
+            manager=self.manager,
+            architecture=event.architecture,
+            location=event.location,
+        )
+        return Record(event, subject)
+
+    def location(self, name: str, version: str | None) -> str | None:
+        """What tells this version from others that are installed beside it."""
+        return version if name in self.install_only else None
+
+
+def collect(look: Look) -> Iterator[Software | Edge | Record]:
+    """The packages as they are, read before the logs, then what the logs tell since the last look.
+
+    Raises: Absent, Denied, Broken.
+    """
+    files = look.machine.files
+    packages, owners = read_database(look.machine)
+    teller = _Teller(_manager(files), packages)
+    requested: dict[tuple[str, str], bool] = {}
+    told = [*_of_dnf(look, teller, requested)]
+    with _source(look, REASONS5):
+        requested |= read_reasons(files)
+    shown = newest(packages, teller.install_only)
+    automatic = _automatic(look) if teller.manager == "zypper" else None
+    found = [_software(package, teller, requested, automatic) for package in shown]
+    yield from found
+    paths = [software.path for software in found]
+    for start, end in needs(shown, owners):
+        yield Edge(DEPENDS_ON, paths[start], paths[end])
+    for one in told:
+        yield teller.record("dnf", one)
+    zone = host_zone(look.machine.root)
+    yield from _of_yum(look, teller, zone)
+    yield from _of_zypp(look, teller, zone)
+
+
+def _manager(files: Files) -> str:
+    """Whose the packages are: zypper's where libzypp is; with dnf beside it, the distribution decides."""
+    if not files.exists(ZYPP):
+        return "dnf"
+    release = files.text(RELEASE) if files.exists(DNF) and files.exists(RELEASE) else "suse"
+    return "zypper" if "suse" in release.lower() else "dnf"
+
+
+def _automatic(look: Look) -> frozenset[str] | None:
+    files, found = look.machine.files, None
+    with _source(look, AUTOMATIC):
+        found = read_automatic(files.text(AUTOMATIC))
+    return found
+
+
+def _software(
+    package: Package, teller: _Teller, requested: Reasons, automatic: frozenset[str] | None
+) -> Software:
+    source = (package.source or "").removesuffix(".src.rpm").removesuffix(".nosrc.rpm")
+    asked = requested.get((package.name, package.arch), requested.get((package.name, "")))
+    return Software(
+        key=package.name,
+        name=package.name,
+        version=package.version,
+        scheme="rpm",
+        manager=teller.manager,
+        architecture=package.arch or None,
+        location=teller.location(package.name, package.version),
+        source_package=source.rsplit("-", 2)[0] or None,
+        installed_at=datetime.fromtimestamp(package.installed_at, UTC) if package.installed_at else None,
+        requested=asked if automatic is None else package.name not in automatic,
+        state="installed",
+        size_bytes=package.size,
+        summary=package.summary,
+    )
+
+
+@contextmanager
+def _source(look: Look, path: str) -> Iterator[None]:
+    """A log or a database, which costs nothing but itself if it cannot be read."""
+    with look.part(f"{look.scope}:{path}"):
+        yield
+    look.seen.discard(f"{look.scope}:{path}")  # it has no rows of its own
+
+
+def _of_dnf(look: Look, teller: _Teller, requested: dict[tuple[str, str], bool]) -> Iterator[Told]:
+    """What the databases of dnf tell; for a time of which they do not, what its logs tell."""
+    people: dict[str, str] = {}
+    with _source(look, ACCOUNTS):
+        people = read_people(look.machine.files)
+    for source, database, log in (("dnf", DNF4, DNF_LOG), ("dnf5", DNF5, DNF5_LOG)):
+        known = cast("list[int] | None", look.marks.get(database))
+        runs: list[Run] | None = None
+        if look.machine.files.exists(database):
+            with _source(look, database):
+                runs, reasons = _runs(look, database, log, known)
+                requested.update(reasons)
+        if runs is None or not (known or look.marks.get(log)):
+            # A log may go back beyond a database that was begun anew.
+            span = (known[2] if known else 0, runs[0].begin if runs else float("inf"))
+            yield from _of_log(look, log, teller, source, span)
+        for run in runs or ():
+            yield from run.told(teller.present, people)
+
+
+def _runs(look: Look, path: str, log: str, known: list[int] | None) -> tuple[list[Run], Reasons]:
+    """The runs of a database that are new, the last known one among them, and why packages are there."""
+    number, begin, _ = known or (0, 0, 0)
+    files = look.machine.files
+    runs, reasons = read_history(files, path, number)
+    same = bool(runs) and (runs[0].number, runs[0].begin) == (number, begin)
+    if known and not same:  # it was begun anew
+        runs = [run for run in read_history(files, path, 0).runs if run.begin > begin]
+    # What the log told while the database could not be read is not told again.
+    _, until = cast("tuple[str, float]", look.marks.get(log) or ("", 0.0))
+    runs = [run for run in runs if run.begin > until or (same and run.number == number)]
+    if runs:
+        look.marks[path] = [runs[-1].number, runs[-1].begin, max(run.end or run.begin for run in runs)]
+    return runs, reasons
+
+
+def _of_log(look: Look, path: str, teller: _Teller, source: str, span: tuple[float, float]) -> Iterator[Told]:
+    """What a log of dnf tells of the time between two moments."""
+    mark, until = cast("tuple[str, float]", look.marks.get(path) or ("", 0.0))
+    told: list[Told] = []
+    with _source(look, path):
+        reading = read_log(look.machine.files, path, Mark.from_json(mark) if mark else None)
+        log = DnfLog(source, teller.present, teller.install_only)
+        told = [one for one in log.told(reading) if span[0] < one.at.timestamp() < span[1]]
+        _say(look, path, reading, log.unreadable)
+        if log.place:
+            newest_told = max((one.at.timestamp() for one in told), default=until)
+            look.marks[path] = [log.place.mark.to_json(), max(until, newest_told)]
+    commands: list[tuple[datetime, str]] = []
+    if told and source == "dnf":
+        with _source(look, DNF_COMMANDS):
+            commands = read_commands(read_log(look.machine.files, DNF_COMMANDS))
+    for one in told:
+        began = (one.run or "").partition(":")[2]
+        own = [text for at, text in commands if began <= written(at) and at <= one.at]
+        yield one._replace(command=own[-1] if own else one.command)
+
+
+def _of_yum(look: Look, teller: _Teller, zone: tzinfo) -> Iterator[Record]:
+    mark, fold = cast("tuple[str, int]", look.marks.get(YUM_LOG) or ("", 0))
+    files = look.machine.files
+    told: list[Told] = []
+    with _source(look, YUM_LOG):
+        log = YumLog(Clock(zone, fold), written_at(files, YUM_LOG, zone))
+        reading = read_log(files, YUM_LOG, Mark.from_json(mark) if mark else None)
+        told = list(log.told(reading))
+        _say(look, YUM_LOG, reading, log.unreadable)
+        if log.place:
+            line, fold = log.place
+            look.marks[YUM_LOG] = [line.mark.to_json(), fold]
+    for one in told:
+        yield teller.record("yum", one)
+
+
+def _of_zypp(look: Look, teller: _Teller, zone: tzinfo) -> Iterator[Record]:
+    kept = cast("tuple[str, int, str, dict[str, str] | None]", look.marks.get(HISTORY) or ("", 0, "", None))
+    mark, fold, versions, waiting = kept
+    log = ZyppHistory(Clock(zone, fold), unpacked(versions), teller.install_only)
+    told: list[Told] = []
+    with _source(look, HISTORY):
+        reading = read_log(look.machine.files, HISTORY, Mark.from_json(mark) if mark else None)
+        told = list(log.told(reading))
+        _say(look, HISTORY, reading, log.unreadable)
+    if log.place:
+        mark, fold = log.place.line.mark.to_json(), log.place.fold
+    if teller.manager == "zypper" or mark:
+        known, waits = log.known_there(teller.present, waiting)
+        look.marks[HISTORY] = [mark, fold, packed(known), waits]
+    for one in told:
+        yield teller.record("zypp", one)
+
+
+def _say(look: Look, path: str, reading: LogReading, unreadable: int) -> None:
+    """Say what of a log could not be read."""
+    lines = unreadable + reading.overlong
+    left_out = [f"{lines} of its lines cannot be read and were left out"] if lines else []
+    for problem in reading.problems + left_out:
+        look.cannot(path, problem)
+
+
+STATE = tuple(f"{place}/{name}" for place in PLACES for name in BACKENDS)
+HISTORIES = (DNF4, f"{DNF4}-wal", DNF5, f"{DNF5}-wal", DNF_LOG, DNF5_LOG, YUM_LOG, HISTORY)
+WATCHED = (*STATE, *HISTORIES, REASONS5, AUTOMATIC)
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), WATCHED, logged=True)
