@@ -1,0 +1,286 @@
+"""Homebrew's formulae and casks, on Linux and macOS, by the receipts that it leaves beside them.
+
+Each prefix is a scope, `brew:PREFIX`. The location of a formula is its prefix, that of a cask
+`PREFIX/Caskroom`, for one name may be both. A version that lies beside the one in use is a package of its
+own, whose location is its keg, `PREFIX/Cellar/NAME/VERSION`. Receipts are the log: each says when its keg
+was installed. Where somebody lets brew print into `/var/log/brew.log`, with times, it tells what receipts
+cannot: what went, and what came and is not there any more. No brew is ever run, and its links are read, not
+followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import NamedTuple, cast
+
+from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.errors import Absent
+from watchman_mcp.machine.brew import BrewLog, Receipt, Told, read_receipt, read_timestamp
+from watchman_mcp.machine.files import Directory
+from watchman_mcp.machine.logs import Mark, read_log
+from watchman_mcp.machine.places import Search
+from watchman_mcp.machine.versions import compare_versions
+from watchman_mcp.schema import Edge
+from watchman_mcp.schema.core import Event, Record, event_key
+from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.times import host_zone
+
+PREFIXES = ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew")
+HOMES = ("~/.linuxbrew", "~/homebrew")
+LOG = "/var/log/brew.log"
+RECEIPT = "INSTALL_RECEIPT.json"
+RECEIPT_CAP = 2 << 20
+
+_USED, _PINNED = (
+    ("opt", "var/homebrew/linked", "Library/LinkedKegs"),
+    ("var/homebrew/pinned", "Library/PinnedKegs"),
+)
+Kept = dict[str, list[object]]
+"""By kind and name the version in use, and when each version was installed: the marks of a prefix."""
+
+
+class _Installed(NamedTuple):
+    """One version of a formula or a cask."""
+
+    kind: str
+    name: str
+    version: str
+    used: bool
+    location: str
+    receipt: Receipt
+    held: bool | None
+    state: str
+
+    @property
+    def mark(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def software(self) -> Software:
+        return Software(
+            key=self.name.lower(),
+            name=self.name,
+            version=self.version,
+            scheme="brew",
+            manager="brew",
+            location=self.location,
+            source_package=f"{self.receipt.tap}/{self.name}" if self.receipt.tap else None,
+            installed_at=self.receipt.at,
+            requested=self.receipt.requested,
+            held=self.held,
+            state=self.state,
+        )
+
+
+def collect(look: Look) -> Iterator[Software | Edge | Record]:
+    """The formulae and casks of each prefix, what they need, and what became of them since the last look.
+
+    Raises: Absent.
+    """
+    search = Search(look.machine.files)
+    rooms = search.find(f"{prefix}/{room}" for prefix in PREFIXES + HOMES for room in ("Cellar", "Caskroom"))
+    prefixes = list(dict.fromkeys(room.rpartition("/")[0] for room in rooms))
+    for path, why in search.refused.items():
+        look.cannot(f"{look.scope}:{path}", why)
+    if not prefixes and not search.refused:
+        raise Absent("there is no Homebrew in its usual places on this machine")
+    there: set[tuple[str, str, str]] = set()
+    for prefix in prefixes:
+        with look.part(f"{look.scope}:{prefix}"):
+            found = [*_formulae(look, prefix), *_casks(look, prefix)]
+            there |= {(prefix, one.name, one.version) for one in found}
+            yield from _graph(found)
+            yield from _received(look, prefix, found)
+    yield from _logged(look, there)
+
+
+def _graph(found: list[_Installed]) -> Iterator[Software | Edge]:
+    paths = {one.mark: one.software().path for one in found if one.used}
+    for one in found:
+        yield one.software()
+    for one in found:
+        for name in one.receipt.needs:
+            end = paths.get(f"formula/{name}") or paths.get(f"cask/{name}")
+            if end and end != one.software().path:
+                yield Edge(DEPENDS_ON, one.software().path, end)
+
+
+def _formulae(look: Look, prefix: str) -> Iterator[_Installed]:
+    used, pinned = _targets(look, prefix, _USED), _targets(look, prefix, _PINNED)
+    cellar = f"{prefix}/Cellar"
+    for name in _names(look, cellar):
+        kegs = {
+            version: _receipt(look, f"{cellar}/{name}/{version}")
+            for version in _names(look, f"{cellar}/{name}")
+            if not version.endswith(".reinstall")  # what brew puts aside until a new one has come
+        }
+        if not kegs:
+            continue
+        linked = used.get(name)
+        chosen = linked if linked in kegs else _newest(kegs)
+        for version, receipt in kegs.items():
+            state = "installed" if linked or receipt.at else "half-installed"
+            location = prefix if version == chosen else f"{cellar}/{name}/{version}"
+            yield _Installed(
+                "formula", name, version, version == chosen, location, receipt, name in pinned, state
+            )
+
+
+def _newest(kegs: dict[str, Receipt]) -> str:
+    newest, *others = kegs
+    for version in others:
+        if compare_versions("brew", version, newest) > 0:
+            newest = version
+    return newest
+
+
+def _casks(look: Look, prefix: str) -> Iterator[_Installed]:
+    for name in _names(look, f"{prefix}/Caskroom"):
+        place = f"{prefix}/Caskroom/{name}"
+        metadata = f"{place}/.metadata"
+        receipt = _receipt(look, metadata) if look.machine.files.exists(metadata) else Receipt()
+        stamps = [
+            (at, version)
+            for version in (_names(look, metadata) if look.machine.files.exists(metadata) else ())
+            for stamp in _names(look, f"{metadata}/{version}")
+            if (at := read_timestamp(stamp))
+        ]
+        at, version = max(stamps, default=(None, None))
+        versions = [receipt.version, version, *_names(look, place)]
+        if chosen := next(filter(None, versions), None):
+            receipt = receipt._replace(at=receipt.at or at)
+            location = f"{prefix}/Caskroom"
+            yield _Installed("cask", name, chosen, True, location, receipt, None, "installed")
+
+
+def _names(look: Look, path: str) -> list[str]:
+    """The directories in a directory, without hidden ones; none if it is not there."""
+    if not look.machine.files.exists(path):
+        return []
+    found = look.machine.files.entries(path)
+    return [one.name for one in found if one.kind == "directory" and not one.name.startswith(".")]
+
+
+def _targets(look: Look, prefix: str, places: tuple[str, ...]) -> dict[str, str]:
+    """By name the version that a link of one of these directories leads to; the first one counts."""
+    found: dict[str, str] = {}
+    for place in places:
+        path = f"{prefix}/{place}"
+        if not look.machine.files.exists(path):
+            continue
+        for entry in look.machine.files.entries(path):
+            if entry.kind == "link" and entry.name not in found:
+                rack, _, version = (
+                    look.machine.files.target(f"{path}/{entry.name}").rstrip("/").rpartition("/")
+                )
+                if rack.rpartition("/")[2] == entry.name:  # others are aliases
+                    found[entry.name] = version
+    return found
+
+
+def _receipt(look: Look, keg: str) -> Receipt:
+    """The receipt in this directory; one without anything where there is none, or none that can be read."""
+    receipt = Receipt()
+    with _file(look, f"{keg}/{RECEIPT}"), look.machine.files.directory(keg) as directory:
+        receipt = _read(directory)
+    return receipt
+
+
+def _read(directory: Directory) -> Receipt:
+    if not any(entry.name == RECEIPT for entry in directory.entries()):
+        return Receipt()
+    return read_receipt(directory.text(RECEIPT, RECEIPT_CAP))
+
+
+@contextmanager
+def _file(look: Look, path: str) -> Iterator[None]:
+    """A file that costs nothing but itself if it cannot be read."""
+    scope = f"brew:{path}"
+    with look.part(scope):
+        yield
+    look.seen.discard(scope)  # it has no rows of its own
+
+
+def _received(look: Look, prefix: str, found: list[_Installed]) -> Iterator[Record]:
+    """What receipts tell that were not there at the last look."""
+    before = cast("Kept | None", look.marks.get(prefix))
+    after: Kept = {}
+    for one in found:
+        used, versions = cast("tuple[str, dict[str, float]]", after.setdefault(one.mark, ["", {}]))
+        after[one.mark][0] = one.version if one.used else used
+        versions[one.version] = one.receipt.at.timestamp() if one.receipt.at else 0
+    look.marks[prefix] = after
+    for one in found if before is not None else ():
+        old, versions = cast("tuple[str, dict[str, float]]", (before or {}).get(one.mark, ["", {}]))
+        known = one.receipt.at and versions.get(one.version) == one.receipt.at.timestamp()
+        # A version whose place another one took is where it was not, which its receipt explains.
+        if one.receipt.at and (not known or (old == one.version and not one.used)):
+            yield _record(one, one.receipt.at, old if one.used else "")
+
+
+def _record(one: _Installed, at: datetime, previous: str) -> Record:
+    software = one.software()
+    return _told(
+        software,
+        ("brew", one.mark, one.location.partition("/Cellar")[0], one.version, int(at.timestamp())),
+        at,
+        _kind(previous, one.version),
+        previous or None,
+    )
+
+
+def _kind(previous: str, version: str) -> str:
+    if not previous:
+        return "package_install"
+    order = compare_versions("brew", version, previous)
+    return {-1: "package_downgrade", 0: "package_reinstall", 1: "package_update"}[order]
+
+
+def _told(about: Software, key: tuple[object, ...], at: datetime, kind: str, previous: str | None) -> Record:
+    event = Event(
+        key=event_key(*key),
+        ts=at,
+        type=kind,
+        source="brew",
+        subject=about.key,
+        package_name=about.key,
+        version=about.version,
+        previous=previous,
+        manager="brew",
+        location=about.location,
+    )
+    return Record(event, about)
+
+
+def _logged(look: Look, there: set[tuple[str, str, str]]) -> Iterator[Record]:
+    """What a log tells of kegs that have no receipt any more, and of those that went."""
+    with _file(look, LOG):
+        mark, fold = cast("tuple[str | None, int]", look.marks.get(LOG) or (None, 0))
+        log = BrewLog(host_zone(look.machine.root), fold)
+        reading = read_log(look.machine.files, LOG, Mark.from_json(mark) if mark else None)
+        for told in log.changes(reading):
+            if told.type == "gone" or (told.prefix, told.name, told.version) not in there:
+                yield _of_log(told)
+        lines = log.unreadable + reading.overlong
+        left_out = [f"{lines} of its lines do not say when, and were left out"] if lines else []
+        for problem in reading.problems + left_out:
+            look.cannot(LOG, problem)
+        place, fold = log.place(reading.mark)
+        look.marks[LOG] = [place.to_json() if place else None, fold]
+
+
+def _of_log(told: Told) -> Record:
+    named = {"key": told.name.lower(), "name": told.name, "version": told.version, "location": told.prefix}
+    kind = "package_remove" if told.type == "gone" else _kind(told.previous or "", told.version)
+    return _told(Software(**named, manager="brew", scheme="brew"), told.key, told.at, kind, told.previous)
+
+
+_WATCHED = ("Cellar", "Caskroom", "opt", *_PINNED[:1])
+collector = Collector(
+    collect,
+    (Software, DEPENDS_ON),
+    minutes(10),
+    (*(f"{prefix}/{place}" for prefix in PREFIXES for place in _WATCHED), LOG),
+    logged=True,
+)
