@@ -1,0 +1,119 @@
+"""Alpine's packages: what apk's database says is installed, and what its log tells about changes.
+
+A package is known by its name alone, as database and log know it: its architecture is left out. What the
+world asks for by name is requested; what it asks for in one version is held. When a package was installed
+is told by the log alone, which apk keeps since its version 3; a machine without it has its changes
+observed. A machine without the database is Absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.errors import Absent
+from watchman_mcp.machine.apk import ApkLog, Change, Fields, needs, read_installed, read_world
+from watchman_mcp.machine.logs import Mark, read_log
+from watchman_mcp.schema import Edge
+from watchman_mcp.schema.core import Event, Record, event_key
+from watchman_mcp.schema.packages import DEPENDS_ON, Software
+
+DATABASES = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
+"""The second is where the first would be a link."""
+WORLD = "/etc/apk/world"
+LOG = "/var/log/apk.log"
+
+
+def collect(look: Look) -> Iterator[Software | Edge | Record]:
+    """The packages as they are, read before the log, then what the log tells since the last look.
+
+    Raises: Absent, Denied, Broken.
+    """
+    files = look.machine.files
+    path = next((path for path in DATABASES if files.exists(path)), None)
+    if path is None:
+        raise Absent(f"{DATABASES[0]} is not on this machine: it has no packages of Alpine's")
+    packages = read_installed(files.text(path), path)
+    world = _world(look)
+    found = [_software(package, world) for package in packages]
+    yield from found
+    for start, end in needs(packages):
+        yield Edge(DEPENDS_ON, found[start].path, found[end].path)
+    yield from _records(look)
+
+
+def _world(look: Look) -> dict[str, bool] | None:
+    """What was asked for; None where that is not known."""
+    world = None
+    with _file(look, WORLD):
+        world = read_world(look.machine.files.text(WORLD, 4 << 20))
+    return world
+
+
+@contextmanager
+def _file(look: Look, path: str) -> Iterator[None]:
+    """A file beside the database, which costs nothing but itself if it cannot be read."""
+    scope = f"{look.scope}:{path}"
+    with look.part(scope):
+        yield
+    look.seen.discard(scope)  # it has no rows of its own
+
+
+def _software(package: Fields, world: dict[str, bool] | None) -> Software:
+    name, size = package["P"], package.get("I", "")
+    return Software(
+        key=name.lower(),
+        name=name,
+        version=package["V"],
+        scheme="apk",
+        manager="apk",
+        source_package=package.get("o") or None,
+        requested=None if world is None else name in world,
+        held=None if world is None else world.get(name, False),
+        state=package.get("state", "installed"),
+        size_bytes=int(size) if size.isascii() and size.isdecimal() and len(size) < 16 else None,
+        summary=package.get("T") or None,
+    )
+
+
+def _records(look: Look) -> Iterator[Record]:
+    with _file(look, LOG):
+        mark = cast("str | None", look.marks.get(LOG))
+        log = ApkLog()
+        reading = read_log(look.machine.files, LOG, Mark.from_json(mark) if mark else None)
+        for change in log.changes(reading):
+            yield _record(change)
+        lines = log.unreadable + reading.overlong
+        left_out = [f"{lines} of its lines cannot be read and were left out"] if lines else []
+        for problem in reading.problems + left_out:
+            look.cannot(LOG, problem)
+        place = log.place()
+        if end := place.mark if place else reading.mark:
+            look.marks[LOG] = end.to_json()
+
+
+def _record(change: Change) -> Record:
+    run, name = change.run, change.name.lower()
+    subject = Software(key=name, name=change.name, version=change.version, scheme="apk", manager="apk")
+    event = Event(
+        key=event_key(
+            "apk", change.type, run.at.isoformat(), name, change.previous, change.version, change.nth
+        ),
+        ts=run.at,
+        type=change.type,
+        source="apk",
+        subject=name,
+        package_name=name,
+        version=change.version,
+        previous=change.previous,
+        manager="apk",
+        command=run.command or None,
+        transaction_id=run.name,
+        error=change.error,
+    )
+    return Record(event, subject)
+
+
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), (*DATABASES, WORLD, LOG), logged=True)
