@@ -1,0 +1,119 @@
+"""What becomes of snaps, look by look; state.json as snapd's change.go, task.go and snapstate write it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.collectors.test_cases import plant
+from tests.story import serving
+from watchman_mcp.collectors import load, snap
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine.snap import DONE, read_meta, read_state
+from watchman_mcp.machine.versions.snap import compare
+from watchman_mcp.store.sqlite import Store
+
+FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
+
+
+def state(current: str | None, *links: tuple[str, str, str]) -> dict[str, str | None]:
+    """snapd's state with one snap, and finished changes: the kind of task, its revision, the one before."""
+    changes, tasks = {}, {}
+    for number, (kind, revision, before) in enumerate(links):
+        change = "remove-snap" if kind == "unlink-snap" else "refresh-snap"
+        begun = f"2026-01-0{number + 1}T10:00:00.5Z"
+        changes[str(number)] = {"kind": change, "task-ids": [str(number)], "spawn-time": begun}
+        setup = {"side-info": {"name": "hello", "revision": revision}}
+        tasks[str(number)] = {
+            "kind": kind,
+            "status": DONE,
+            "ready-time": begun,
+            "data": {"snap-setup": setup},
+        }
+        tasks[str(number)]["data"] |= {"old-current": before}
+    snaps = {"hello": {"type": "app", "current": current, "active": True}} if current else {}
+    text = json.dumps({"data": {"snaps": snaps}, "changes": changes, "tasks": tasks})
+    metas = {f"/snap/hello/{n}/meta/snap.yaml": f"version: '2.{n}'\n" for n in (1, 2)}
+    return {snap.STATE: text, **metas}
+
+
+@pytest.mark.anyio
+async def test_each_change_of_snapd_is_told_once_though_its_state_is_read_again_and_again(
+    tmp_path: Path,
+) -> None:
+    store = Store(None)
+    steps = [
+        ("link-snap", "1", "unset"),
+        ("link-snap", "2", "1"),
+        ("link-snap", "1", "2"),
+        ("unlink-snap", "1", ""),
+    ]
+    plant(tmp_path, state(None))
+    async with serving(store, tmp_path, *[one for one in load() if one.name == "snap"]) as server:
+        await server.runner.scan(["snap"])
+        for count, current in enumerate(("1", "2", "1", None), 1):
+            plant(tmp_path, state(current, *steps[:count]))
+            for _ in range(2):  # what nothing explained would be told by the second look
+                await server.runner.scan(["snap"])
+        rows = store.read("SELECT type, previous, version, source, ts FROM Event ORDER BY seq")
+
+    assert [tuple(row) for row in rows] == [
+        ("package_install", None, "2.1 (1)", "snap", "2026-01-01T10:00:00.000000Z"),
+        ("package_update", "2.1 (1)", "2.2 (2)", "snap", "2026-01-02T10:00:00.000000Z"),
+        ("package_downgrade", "2.2 (2)", "2.1 (1)", "snap", "2026-01-03T10:00:00.000000Z"),
+        ("package_remove", None, "2.1 (1)", "snap", "2026-01-04T10:00:00.000000Z"),
+    ]
+    store.close()
+
+
+WORDS = st.sampled_from(
+    [
+        "data",
+        "snaps",
+        "current",
+        "type",
+        "active",
+        "snaps-hold",
+        "system",
+        "changes",
+        "tasks",
+        "task-ids",
+        "1",
+        "2",
+    ]
+    + ["kind", "status", "spawn-time", "ready-time", "snap-setup", "side-info", "name", "revision", "log"]
+)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10) | st.text(max_size=5) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
+)
+
+
+@pytest.mark.soak
+@settings(deadline=None, max_examples=5_000 if FULL else 200)
+@given(data=VALUES, changes=VALUES, tasks=VALUES, text=st.text())
+def test_no_state_and_no_snap_yaml_is_too_odd(
+    data: object, changes: object, tasks: object, text: str
+) -> None:
+    for raw in (json.dumps({"data": data, "changes": changes, "tasks": tasks}), text):
+        try:
+            found = read_state(raw, snap.STATE)
+        except Broken:
+            continue
+        assert all(one.name and one.revision for one in found.snaps)
+        assert all(step.name and step.change for step in found.steps)
+    read_meta(text)
+    read_meta(f"version: {text}\nname:{text}")
+
+
+def test_versions_of_snaps_are_sorted_by_their_revisions() -> None:
+    assert compare("2.1 (9)", "1.0 (10)") == -1
+    assert compare("(x2)", "7 (x1)") == 1
+    assert compare("a (3)", "b (3)") == 0
+    for other in ("1.0 (x1)", "1.0", "1.0 (0x1)"):
+        with pytest.raises(ValueError, match="later"):
+            compare("1.0 (1)", other)

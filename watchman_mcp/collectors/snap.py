@@ -1,0 +1,135 @@
+"""Snaps: which are installed and in which revision, and what snapd's recent changes did with them.
+
+All is in snapd's `state.json`, which root alone may read; to others the mounted snaps are told and the
+state is said to be unreadable. A version is `VERSION (REVISION)`, for snapd counts in revisions; of a
+revision that is not on the disk any more only that is known. snapd forgets its changes after some days. A
+machine without snapd is Absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+
+from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.errors import Absent
+from watchman_mcp.machine.snap import Snap, Step, read_meta, read_state, revision_of, shown
+from watchman_mcp.machine.versions import compare_versions
+from watchman_mcp.schema import Edge
+from watchman_mcp.schema.core import Event, Record, event_key
+from watchman_mcp.schema.packages import DEPENDS_ON, Software
+
+SNAPD = "/var/lib/snapd"
+STATE = f"{SNAPD}/state.json"
+BLOBS = f"{SNAPD}/snaps"
+MOUNTS = ("/snap", "/var/lib/snapd/snap")
+"""The second is where a distribution has no /snap."""
+META_CAP = 4 << 20
+
+Meta = Callable[[str, str], dict[str, str]]
+
+
+def collect(look: Look) -> Iterator[Software | Edge | Record]:
+    """The installed snaps, the base that each needs, and the changes that snapd remembers.
+
+    Raises: Absent, Broken.
+    """
+    files = look.machine.files
+    if not files.exists(SNAPD) and not any(map(files.exists, MOUNTS)):
+        raise Absent("there is no snapd on this machine")
+    meta = cache(partial(_meta, look))
+    text = None
+    with _file(look, STATE):
+        text = files.text(STATE)
+    state = None if text is None else read_state(text, STATE)
+    snaps = state.snaps if state else list(_mounted(look))
+    found = {snap.name: _software(snap, meta(snap.name, snap.revision)) for snap in snaps}
+    yield from found.values()
+    for snap in snaps:
+        base = found.get(meta(snap.name, snap.revision).get("base", ""))
+        if base and base.key != snap.name:
+            yield Edge(DEPENDS_ON, found[snap.name].path, base.path)
+    if state and state.odd:
+        look.cannot(STATE, f"{state.odd} of its snaps cannot be understood and were left out")
+    for step in state.steps if state else ():
+        yield _record(step, meta)
+
+
+@contextmanager
+def _file(look: Look, path: str) -> Iterator[None]:
+    """A file that costs nothing but itself if it cannot be read."""
+    scope = f"{look.scope}:{path}"
+    with look.part(scope):
+        yield
+    look.seen.discard(scope)  # it has no rows of its own
+
+
+def _meta(look: Look, name: str, revision: str) -> dict[str, str]:
+    """What a snap on the disk says of itself; nothing if it is not there, or not mounted."""
+    found: dict[str, str] = {}
+    for mount in MOUNTS if revision and name and "/" not in name else ():
+        path = f"{mount}/{name}/{revision}/meta/snap.yaml"
+        with _file(look, path):
+            found = found or read_meta(look.machine.files.text(path, META_CAP))
+    return found
+
+
+def _mounted(look: Look) -> Iterator[Snap]:
+    """The snaps that are there for everybody to see, each with the revision that is in use."""
+    for mount in filter(look.machine.files.exists, MOUNTS):
+        for entry in look.machine.files.entries(mount):
+            revision = ""
+            with _file(look, f"{mount}/{entry.name}/current"):
+                if entry.kind == "directory" and entry.name != "bin":
+                    revision = revision_of(look.machine.files.target(f"{mount}/{entry.name}/current"))
+            if revision:
+                yield Snap(entry.name, revision, True, "", None, None)
+
+
+def _software(snap: Snap, meta: dict[str, str]) -> Software:
+    kind = snap.kind or meta.get("type", "")
+    return Software(
+        key=snap.name,
+        name=snap.name,
+        version=shown(meta.get("version"), snap.revision),
+        scheme="snap",
+        manager="snap",
+        installed_at=snap.refreshed_at,
+        requested=True if kind == "app" else None,  # what others stand on may have come with them
+        held=snap.held,
+        state="installed" if snap.active else "disabled",
+        summary=meta.get("summary"),
+    )
+
+
+def _record(step: Step, meta: Meta) -> Record:
+    version, previous = (
+        shown(meta(step.name, revision).get("version"), revision)
+        for revision in (step.revision, step.previous)
+    )
+    named = {"key": step.name, "name": step.name, "version": version}
+    event = Event(
+        key=event_key("snap", step.name, step.key),
+        ts=step.at,
+        type="package_remove" if step.went else _kind(version, previous),
+        source="snap",
+        subject=step.name,
+        package_name=step.name,
+        version=version,
+        previous=previous,
+        manager="snap",
+        transaction_id=step.change,
+        error=step.error,
+    )
+    return Record(event, Software(**named, scheme="snap", manager="snap"))
+
+
+def _kind(version: str | None, previous: str | None) -> str:
+    if not previous or not version:
+        return "package_install"
+    order = compare_versions("snap", version, previous)
+    return {-1: "package_downgrade", 0: "package_reinstall", 1: "package_update"}[order]
+
+
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), (STATE, BLOBS), logged=True)
