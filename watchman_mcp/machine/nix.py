@@ -1,0 +1,62 @@
+"""Nix profiles: generations and manifests; text in, values out."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from watchman_mcp.errors import Broken
+
+_GENERATION = re.compile(r"(?P<profile>.+)-(?P<number>[1-9][0-9]{0,8})-link")
+_STORED = re.compile(r"(?:.*/)?[0-9a-z]{32}-(?P<name>[^/]+)(?:/.*)?", re.DOTALL)
+# The version begins at the first dash that no letter follows, as Nix itself splits a name.
+_NAMED = re.compile(r"(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?", re.DOTALL)
+
+
+class Element(NamedTuple):
+    """A package of a profile."""
+
+    name: str
+    version: str | None
+    source: str | None
+
+
+def generation_of(link: str) -> tuple[str, int] | None:
+    """The profile and the number that the name of a generation's link says; None if it is none."""
+    found = _GENERATION.fullmatch(link)
+    return (found["profile"], int(found["number"])) if found else None
+
+
+def split(path: str) -> tuple[str, str | None] | None:
+    """Name and version of what is at a path of the store; None for another path."""
+    stored = _STORED.fullmatch(path)
+    found = _NAMED.fullmatch(stored["name"]) if stored else None
+    return (found["name"], found["version"]) if found else None
+
+
+def read_manifest(text: str, path: str) -> list[Element]:
+    """The active elements of a profile's manifest.json, of each of its versions.
+
+    Raises: Broken.
+    """
+    try:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Broken(f"{path} is no JSON; nix profile upgrade makes it anew") from error
+    elements = manifest.get("elements") if isinstance(manifest, dict) else None
+    if isinstance(elements, dict):  # by name since version 3
+        return list(_elements(elements.items()))
+    if isinstance(elements, list):
+        return list(_elements(("", element) for element in elements))
+    raise Broken(f"{path} has no elements; nix profile upgrade makes it anew")
+
+
+def _elements(found: Iterable[tuple[str, object]]) -> Iterator[Element]:
+    for name, element in found:
+        if not isinstance(element, dict) or element.get("active") is False:
+            continue
+        paths = element.get("storePaths")
+        source = element.get("attrPath")
+        for path in paths[:1] if isinstance(paths, list) else ():
+            if isinstance(path, str) and (named := split(path)):
+                yield Element(name or named[0], named[1], source if isinstance(source, str) else None)
