@@ -3,7 +3,7 @@
 Nothing found is executed and no link is followed. Each environment is a scope, `python:PREFIX`; where several
 interpreters share a prefix the scope is the directory of one, as `/usr/local/lib/python3.11`. What cannot be
 read is said and never taken for gone. `/usr/lib/python3/dist-packages` is left out: what lies there belongs
-to Debian's packages.
+to Debian's packages. What conda installed in an environment that it keeps records of is told from those.
 """
 
 from __future__ import annotations
@@ -81,9 +81,13 @@ def _distributions(look: Look, environment: _Environment) -> Iterator[Software |
                 # Of two versions that an interrupted update left, the newer one is the one that was meant.
                 if one and (one.software.key not in found or _moment(one) > _moment(found[one.software.key])):
                     found[one.software.key] = one
-    for one in found.values():
-        yield one.software
-    for one in found.values():
+    prefix = environment.sites[0].rsplit("/lib", 1)[0]
+    if look.machine.files.exists(f"{prefix}/conda-meta"):
+        own = [one for one in found.values() if one.software.manager != "conda"]
+    else:
+        own = list(found.values())
+    yield from (one.software for one in own)
+    for one in own:
         for key in dict.fromkeys(needed(requirement, environment.version) for requirement in one.requires):
             if key in found and key != one.software.key:
                 yield Edge(DEPENDS_ON, one.software.path, found[key].software.path)
@@ -263,4 +267,4 @@ def _interpreters(look: Look, library: str, kinds: tuple[str, ...]) -> Iterator[
 
 
 WATCHED = tuple(f"/usr/local/lib/python3.{minor}/{kind}" for minor in range(9, 15) for kind in _SITES)
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED)
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, version=2)
