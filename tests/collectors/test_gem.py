@@ -1,0 +1,104 @@
+"""Specifications of gems that case files cannot lay out: requirements, hostile Ruby."""
+
+import os
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine.gems import admits, gem_of, read_specification
+
+INPUTS = 20_000 if os.environ.get("WATCHMAN_TEST_SOAK") == "full" else 200
+PIECES = st.sampled_from(
+    [
+        "# stub: ",
+        "rack ",
+        "2.0 ",
+        "ruby ",
+        "lib\n",
+        "  s.summary = ",
+        '"',
+        "\\",
+        "\\u{",
+        "%q<",
+        ">",
+        ".freeze",
+        "\n",
+        "s.add_dependency(",
+        "s.add_development_dependency(",
+        "[",
+        '">= 1"',
+        ", ",
+        "]",
+        ")",
+        "\ud800",
+        "9" * 400,
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "wishes", "admitted"),
+    [
+        ("2.3.0", ("~> 2.1",), True),
+        ("3.0.0", ("~> 2.1",), False),
+        ("2.1.9", ("~> 2.1.3",), True),
+        ("2.2.0", ("~> 2.1.3",), False),
+        ("2.2.0.rc1", ("~> 2.1.3",), False),
+        ("2.2.0.rc1", ("~> 2.2.0.rc1",), True),
+        ("4.9", ("~> 4",), True),
+        ("5.0", ("~> 4",), False),
+        ("1.0", (">= 1", "< 2", "!= 1.5"), True),
+        ("1.5", (">= 1", "< 2", "!= 1.5"), False),
+        ("1.0", ("= 1",), True),
+        ("1.0", ("1.0.0",), True),
+        ("1.0", (), True),
+        ("1.0", ("no version",), False),
+        ("1.0", (">=",), False),
+    ],
+)
+def test_a_version_is_admitted_as_rubygems_does(
+    version: str, wishes: tuple[str, ...], admitted: bool
+) -> None:
+    assert admits(wishes, version) is admitted
+
+
+@pytest.mark.parametrize(
+    ("name", "gem"),
+    [
+        ("rack-2.2.9.gemspec", ("rack", "2.2.9", "ruby")),
+        ("net-http-persistent-4.0.2.gemspec", ("net-http-persistent", "4.0.2", "ruby")),
+        ("nokogiri-1.16.0-x86_64-linux.gemspec", ("nokogiri", "1.16.0", "x86_64-linux")),
+        ("ox-2.0.0.pre1-java.gemspec", ("ox", "2.0.0.pre1", "java")),
+        ("sqlite3-2.0.0.gemspec", ("sqlite3", "2.0.0", "ruby")),
+        ("nothing.gemspec", None),
+    ],
+)
+def test_the_name_of_a_specification_tells_its_gem(name: str, gem: tuple[str, str, str] | None) -> None:
+    assert gem_of(name) == gem
+
+
+@settings(max_examples=INPUTS, deadline=2_000)
+@given(st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=40).map("".join)), st.text(max_size=40))
+@example('# stub: a 1 ruby lib\n  s.summary = "' + "\\" * 9_000, "a-1.gemspec")
+def test_any_specification_is_read_or_refused(text: str, name: str) -> None:
+    try:
+        gem = read_specification(text, name)
+    except Broken:
+        return
+    assert gem.name and gem.version and gem.platform
+    assert "/" not in gem.name + gem.version + gem.platform
+    for wishes in gem.needs.values():
+        admits(wishes, gem.version)
+
+
+def test_a_specification_of_a_megabyte_takes_no_longer_than_its_size() -> None:
+    needs = "  s.add_dependency(%q<a>.freeze, [" * 30_000
+    summary = '  s.summary = "' + "\\u{" * 100_000
+    begun = time.process_time()
+
+    read_specification(f"# stub: a 1 ruby lib\n{needs}\n{summary}", "a-1.gemspec")
+
+    assert time.process_time() - begun < 5

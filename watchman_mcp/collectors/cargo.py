@@ -1,0 +1,93 @@
+"""Rust programs that `cargo install` built, by the lists that cargo keeps in each of its roots.
+
+Each root is a scope, `cargo:ROOT`, and the location of its crates. Where several versions of one crate gave
+a root different programs, the location of each is the root, a `#` and its version. `source_package` says
+where a crate is from: a registry, a git commit or a path. What crates were built from is inside their
+programs and is listed nowhere. Cargo is never run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.errors import Absent
+from watchman_mcp.machine.cargo import Crate, read_crates, read_crates2
+from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.places import Search
+from watchman_mcp.schema.packages import Software
+
+LIST = ".crates.toml"
+LIST2 = ".crates2.json"
+"""Cargo takes from it the details of what the first one lists; it is read where that is missing."""
+LIST_CAP = 16 << 20
+ROOTS = (
+    "~/.cargo",
+    "~/.local/share/cargo",
+    "~/.local",
+    "/usr/local/cargo",
+    "/usr/local",
+    "/usr",
+    "/opt/*",
+)
+
+
+def collect(look: Look) -> Iterator[Software]:
+    """The crates of each root.
+
+    Raises: Absent.
+    """
+    search = Search(look.machine.files)
+    paths = search.find(f"{root}/{name}" for root in ROOTS for name in (LIST, LIST2))
+    roots = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+    for root in roots:
+        with look.part(f"cargo:{root}"):
+            yield from _installed(look, root)
+    for path, why in search.refused.items():
+        look.cannot(f"cargo:{path}", why)
+    if roots:
+        look.marks["there"] = True
+    elif not search.refused and not look.marks:
+        raise Absent("cargo has installed nothing on this machine")
+
+
+def _installed(look: Look, root: str) -> Iterator[Software]:
+    files = look.machine.files
+    if files.exists(f"{root}/{LIST}"):
+        crates, unreadable = read_crates(files.text(f"{root}/{LIST}", LIST_CAP))
+    else:
+        crates, unreadable = read_crates2(files.text(f"{root}/{LIST2}", LIST_CAP))
+    if unreadable:
+        look.cannot(f"cargo:{root}", f"{unreadable} of the crates in its list cannot be read")
+    times = _times(files, f"{root}/bin")
+    count = Counter(crate.name for crate in crates)
+    for crate in crates:
+        built = [times[program] for program in crate.programs if program in times]
+        yield _software(crate, root if count[crate.name] == 1 else f"{root}#{crate.version}", built)
+
+
+def _times(files: Files, directory: str) -> dict[str, float]:
+    """When each program was put there."""
+    found = files.entries(directory) if files.exists(directory) else []
+    return {entry.name: entry.mtime for entry in found}
+
+
+def _software(crate: Crate, location: str, built: list[float]) -> Software:
+    return Software(
+        key=crate.name,
+        name=crate.name,
+        version=crate.version,
+        scheme="semver",
+        manager="cargo",
+        location=location,
+        source_package=crate.source,
+        installed_at=datetime.fromtimestamp(max(built), UTC) if built else None,
+        requested=True,
+        state="installed",
+    )
+
+
+WATCHED = (f"/root/.cargo/{LIST}", f"/usr/local/cargo/{LIST}", f"/usr/local/{LIST}")
+collector = Collector(collect, (Software,), minutes(10), watch=WATCHED)

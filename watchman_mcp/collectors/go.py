@@ -1,0 +1,138 @@
+"""Go programs that `go install` built, and installed Go itself, by what Go writes into each program.
+
+Each program is a scope, `go:PATH`, and its path the location; its key is the path of its package, its name
+the program's, and `source_package` its module. In the directories that are Go's own every Go program counts,
+in those shared with others only one whose module was fetched by version, as `go install` does and a
+downloaded release does not show. An installed Go is the package `go` at its directory. Distributions' own Go
+is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.errors import Absent
+from watchman_mcp.machine.entries import Entry
+from watchman_mcp.machine.go_programs import Build, bin_directories, read_build, version_of
+from watchman_mcp.machine.places import Search
+from watchman_mcp.schema.packages import Software
+
+PROGRAMS = 3_000
+"""So many files of one directory are looked at."""
+OWN = (
+    "/go/bin",
+    "/opt/go/bin",
+    "~/go/bin",
+    "~/go/bin/*",
+    "~/gopath/bin",
+    "~/.go/bin",
+    "~/.asdf/installs/golang/*/packages/bin",
+    "~/.gvm/pkgsets/*/*/bin",
+)
+SHARED = ("/usr/local/bin", "~/bin", "~/.local/bin")
+INSTALLED = (
+    "/usr/local/go",
+    "/opt/go",
+    "~/sdk/*",
+    "~/.goenv/versions/*",
+    "~/.gvm/gos/*",
+    "~/.asdf/installs/golang/*/go",
+    "~/.local/share/mise/installs/go/*",
+)
+SETTINGS = (".config/go/env", "Library/Application Support/go/env")
+TEXT_CAP = 1 << 20
+
+
+def collect(look: Look) -> Iterator[Software]:
+    """The programs of each directory, and each installed Go.
+
+    Raises: Absent.
+    """
+    search = Search(look.machine.files)
+    own = _own_directories(search)
+    for directory in own:
+        yield from _programs(look, search, directory)
+    for directory in search.find(SHARED):
+        if directory not in own:
+            yield from _programs(look, search, directory, fetched_only=True)
+    for path in search.find(f"{directory}/VERSION" for directory in INSTALLED):
+        with look.part(f"go:{path.rpartition('/')[0]}"):
+            yield from _installed(look, path)
+    for path, why in search.refused.items():
+        look.cannot(f"go:{path}", why)
+    if own or look.seen:
+        look.marks["there"] = True
+    elif not search.refused and not look.failed and not look.marks:
+        raise Absent("no Go and no program built by it are on this machine")
+
+
+def _own_directories(search: Search) -> dict[str, None]:
+    """Where `go install` puts programs, also by what people set with `go env -w`."""
+    found = dict.fromkeys(search.find(OWN))
+    for home in search.homes:
+        for path in SETTINGS:
+            for directory in bin_directories(search.text(f"{home}/{path}", TEXT_CAP) or "", home):
+                if search.holds(directory):
+                    found[directory] = None
+    return found
+
+
+def _programs(
+    look: Look, search: Search, directory: str, *, fetched_only: bool = False
+) -> Iterator[Software]:
+    files = [entry for entry in search.entries(directory) if entry.kind == "file" and entry.mode & 0o111]
+    if len(files) > PROGRAMS:
+        look.cannot(f"go:{directory}", f"it holds more than {PROGRAMS} programs; the rest is not read")
+    for entry in files[:PROGRAMS]:
+        path = f"{directory}/{entry.name}"
+        build = None
+        with look.part(f"go:{path}"):
+            with look.machine.files.stream(path) as stream:
+                build = read_build(stream, path)
+            # What is of the module `cmd` came with Go itself.
+            if build and build.module and (build.fetched or not fetched_only):
+                yield _software(path, entry, build)
+            else:
+                build = None
+        if build is None:
+            look.seen.discard(f"go:{path}")  # no package of Go's
+
+
+def _software(path: str, entry: Entry, build: Build) -> Software:
+    return Software(
+        key=build.package,
+        name=entry.name,
+        version=build.version or None,
+        scheme="go",
+        manager="go",
+        architecture=build.architecture or None,
+        location=path,
+        source_package=build.module,
+        installed_at=datetime.fromtimestamp(entry.mtime, UTC),
+        requested=True,
+        state="installed",
+        size_bytes=entry.size,
+    )
+
+
+def _installed(look: Look, path: str) -> Iterator[Software]:
+    """The Go of this VERSION file."""
+    files = look.machine.files
+    if version := version_of(files.text(path, TEXT_CAP)):
+        yield Software(
+            key="go",
+            name="go",
+            version=version,
+            scheme="go",
+            manager="go",
+            location=path.rpartition("/")[0],
+            installed_at=datetime.fromtimestamp(files.stat(path).mtime, UTC),
+            requested=True,
+            state="installed",
+        )
+
+
+WATCHED = ("/usr/local/go/VERSION", "/root/go/bin", "/go/bin", "/usr/local/bin")
+collector = Collector(collect, (Software,), minutes(10), watch=WATCHED)
