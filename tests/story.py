@@ -37,11 +37,14 @@ LOOKS_FOR = {
     "resources": ["DiskMetrics", "InterfaceMetrics", "ProcessMetrics", "SystemMetrics"],
 }
 
+MANAGERS = {"apt": ["apt"], "python": ["pip", "uv", "pipx", "conda"]}
+
 
 def package(name: str, version: str | None = "1.0", *, manager: str = "apt", **more: Any) -> Software:
     """A package as a collector yields it."""
     architecture = more.pop("architecture", "amd64" if manager == "apt" else None)
-    return Software(key=name, name=name, version=version, manager=manager, architecture=architecture, **more)
+    given = {"architecture": architecture, "scheme": "deb" if manager == "apt" else None, **more}
+    return Software(key=name, name=name, version=version, manager=manager, **given)
 
 
 @dataclass
@@ -170,6 +173,7 @@ class Story:
             duration_ms=12.5,
             items=3,
             looks_for=LOOKS_FOR.get(collector, []),
+            managers=MANAGERS.get(collector),
             unobserved=unobserved,
             error=error,
         )

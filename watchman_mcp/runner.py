@@ -245,6 +245,7 @@ class Runner:
             "unobserved": status.unobserved or None,
             "error": status.error or None,
             "looks_for": sorted(self.collectors[status.name].labels),
+            "managers": list(self.collectors[status.name].brings) or None,
         }
         path = path_of(label_of("CollectorRun"), status.name, status.started_at)
         row = NodeRow("CollectorRun", path, self.cleaner.row("CollectorRun", values), "watchman")

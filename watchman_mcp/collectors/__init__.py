@@ -80,7 +80,14 @@ class Collector:
     version: int = 1
     logged: bool = False
     """Whether the machine's own log tells the changes; one it does not tell waits a look to be an event."""
+    managers: tuple[str, ...] = ()
+    """Package managers whose packages it brings; empty: the one that it is named after, if it brings any."""
     name: str = ""
+
+    @property
+    def brings(self) -> tuple[str, ...]:
+        """The package managers whose packages it brings."""
+        return self.managers or ((self.name,) if "Software" in self.labels else ())
 
     @property
     def labels(self) -> frozenset[str]:

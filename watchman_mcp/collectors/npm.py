@@ -204,4 +204,5 @@ WATCHED = (
     "/root/.config/yarn/global",
     YARN[1],
 )
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED)
+MANAGERS = ("npm", "pnpm", "yarn")
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, managers=MANAGERS)

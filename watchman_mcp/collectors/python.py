@@ -266,5 +266,13 @@ def _interpreters(look: Look, library: str, kinds: tuple[str, ...]) -> Iterator[
                 yield _Environment(f"{library}/{name}", sites, f"{match[1]}.99")
 
 
+BROUGHT = ("pip", "uv", "pipx", "pdm", "conda")
 WATCHED = tuple(f"/usr/local/lib/python3.{minor}/{kind}" for minor in range(9, 15) for kind in _SITES)
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, version=2)
+collector = Collector(
+    collect,
+    (Software, DEPENDS_ON),
+    minutes(10),
+    watch=WATCHED,
+    version=2,
+    managers=BROUGHT,
+)

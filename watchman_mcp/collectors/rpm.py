@@ -279,4 +279,5 @@ def _say(look: Look, path: str, reading: LogReading, unreadable: int) -> None:
 STATE = tuple(f"{place}/{name}" for place in PLACES for name in BACKENDS)
 HISTORIES = (DNF4, f"{DNF4}-wal", DNF5, f"{DNF5}-wal", DNF_LOG, DNF5_LOG, YUM_LOG, HISTORY)
 WATCHED = (*STATE, *HISTORIES, REASONS5, AUTOMATIC)
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), WATCHED, logged=True)
+MANAGERS = ("dnf", "zypper")
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), WATCHED, logged=True, managers=MANAGERS)

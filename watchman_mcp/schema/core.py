@@ -94,6 +94,7 @@ class CollectorRun(Label):
     duration_ms: float = Field(description="How long the newest look took.")
     items: int = Field(description="Nodes, edges and records of the newest look.")
     looks_for: list[str] = Field(description="Labels that it brings.")
+    managers: list[str] | None = Field(default=None, description="Package managers that it looks for.")
     unobserved: list[str] | None = Field(default=None, description="What could not be looked at, and why.")
     error: str | None = Field(default=None, description="Why a look failed.")
 

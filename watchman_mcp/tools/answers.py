@@ -145,7 +145,9 @@ class Frame:
 
     def unseen(self) -> list[Unseen]:
         """What the collectors behind the answer could not look at."""
-        return [one for run in self.runs for one in unseen_by(run)]
+        # A collector whose thing is not on the machine is nothing unseen, unless there is no other.
+        runs = [run for run in self.runs if run["status"] != "unavailable"] or self.runs
+        return [one for run in runs for one in unseen_by(run)]
 
     def covered(self, since: datetime | None = None) -> str | None:
         """From when on the collectors behind the answer watch, and when in the window they did not."""

@@ -49,13 +49,8 @@ class ScanAnswer(Answer, Tail):
     looked: dict[str, str] = {}
 
 
-AREAS = {
-    "packages": ("apt", "python"),
-    "metrics": ("resources",),
-    "load": ("resources",),
-    "disks": ("resources",),
-}
-"""Words that people use for a collector."""
+AREAS = {"packages": "Software", "metrics": "SystemMetrics", "load": "SystemMetrics", "disks": "DiskMetrics"}
+"""Words that people use for the collectors of a label."""
 
 
 def areas_of(area: str, about: About) -> list[str]:
@@ -69,7 +64,7 @@ def areas_of(area: str, about: About) -> list[str]:
     if wanted in about.areas:
         return [wanted]
     if wanted in AREAS:
-        return [name for name in AREAS[wanted] if name in about.areas]
+        return [name for name, labels in about.areas.items() if AREAS[wanted] in labels]
     words = sorted({*about.areas, *AREAS, "work", "store", "daemon"})
     raise InvalidRequest(f"area '{wanted[:40]}' is not known; areas: {', '.join(words)}")
 

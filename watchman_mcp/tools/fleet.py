@@ -141,7 +141,12 @@ def elsewhere(
         return None
     names = {label.__name__ for label in needs}
     runs = [
-        {**run, "unobserved": json.dumps(run.get("unobserved") or []), "error": run.get("error")}
+        {
+            **run,
+            "unobserved": json.dumps(run.get("unobserved") or []),
+            "managers": json.dumps(run.get("managers") or []),
+            "error": run.get("error"),
+        }
         for run in fleet.runs([one.machine for one in chosen])
         if not names or names & set(run["looks_for"])
     ]

@@ -25,6 +25,6 @@ def compare_versions(scheme: str | None, one: str, other: str) -> int:
 
 @cache
 def _rule(scheme: str) -> ModuleType:
-    """The module of a rule; it may have been written to a store by a newer Watchman, which has more of them."""
+    """The module of a rule; a newer Watchman may have written one to a store that is not here."""
     name = f"{__name__}.{scheme}" if re.fullmatch(r"[a-z][a-z0-9_]*", scheme) else ""
     return import_module(name if name and find_spec(name) else f"{__name__}.{PLAIN}")

@@ -259,8 +259,8 @@ class Packages:
         """The versions of each package and manager that are there, with the machines that have them."""
         query = (
             f"MATCH (n:Software) WHERE {chosen.where()} AND n.gone_at IS NULL "
-            "WITH n.key AS key, n.manager AS manager, n.version AS version, "
+            "WITH n.key AS key, n.manager AS manager, n.version AS version, min(n.scheme) AS scheme, "
             "collect(DISTINCT n.host) AS machines ORDER BY key, manager, version LIMIT $most "
-            "RETURN key, manager, version, machines"
+            "RETURN key, manager, scheme, version, machines"
         )
         return self._ask(query, most=most, **chosen.given)

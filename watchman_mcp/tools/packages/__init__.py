@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from watchman_mcp.tools.answers import Cursor, Frame, Host, Limit, Since, Until,
 from watchman_mcp.tools.fleet import Elsewhere, Fleet, elsewhere
 
 from .answer import PackagesAnswer
-from .choosing import PYTHON, choose, manager_named
+from .choosing import choose, manager_named
 from .history import history
 from .installed import installed
 from .local import Local
@@ -33,7 +34,7 @@ def query_packages(
         Field(description="auto: history if since, until or action is given"),
     ] = "auto",
     manager: Annotated[
-        str, Field(description="apt, pip, uv, ...; python = pip, pipx, uv and distribution packages")
+        str, Field(description="apt, dnf, brew, npm, ...; python = pip, pipx, uv and distribution packages")
     ] = "",
     action: Annotated[Literal["any", "install", "update", "remove", "downgrade"], Field()] = "any",
     since: Since = "",
@@ -128,10 +129,10 @@ def _unknown_manager(source: Source, frame: Frame, manager: str) -> PackagesAnsw
     """A manager of which nothing was ever seen: none or not watched, which are different answers."""
     wanted = manager_named(manager)
     known = source.managers()
-    watched = {run["collector"] for run in frame.runs if run["status"] in ("ok", "partial")}
+    looked = [run for run in frame.runs if run["status"] in ("ok", "partial", "unavailable")]
     if wanted in known or wanted == "python":
         return None
-    seen = wanted in watched or (wanted in PYTHON and "python" in watched)
+    seen = any(wanted in json.loads(run["managers"] or "[]") for run in looked)
     place = "there" if isinstance(frame, Elsewhere) else "here"
     note = f"Packages {place} are of: {', '.join(sorted(known)) or 'no manager yet'}"
     return PackagesAnswer(

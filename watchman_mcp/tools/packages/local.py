@@ -143,8 +143,8 @@ class Local:
     def versions(self, most: int) -> list[Any]:
         """The versions of each package and manager that are there."""
         sql = (
-            f"SELECT DISTINCT key, manager, version FROM Software WHERE {self._chosen.where()} "
-            "AND gone_at IS NULL ORDER BY 1, 2, 3 LIMIT :most"
+            f"SELECT DISTINCT key, manager, scheme, version FROM Software WHERE {self._chosen.where()} "
+            "AND gone_at IS NULL ORDER BY 1, 2, 4 LIMIT :most"
         )
         return self._store.read(sql, {**self._chosen.parameters, "most": most})
 

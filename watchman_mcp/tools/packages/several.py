@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from watchman_mcp.errors import InvalidRequest
-from watchman_mcp.schema.packages import compare_versions
+from watchman_mcp.machine.versions import compare_versions
 from watchman_mcp.tools.answers import SHOWN, Frame, Unseen, cursor_from, fit
 from watchman_mcp.tools.fleet import Elsewhere, quoted
 
@@ -53,7 +53,7 @@ def older(source: Source, frame: Frame, than: str, limit: int, cursor: str) -> P
     for row in rows:
         machines = row["machines"] if isinstance(frame, Elsewhere) else [frame.host]
         having.update(machines)
-        if row["version"] and compare_versions(row["manager"], row["version"], than) < 0:
+        if row["version"] and compare_versions(row["scheme"], row["version"], than) < 0:
             behind.update(machines)
             old.append((row, machines))
     offset = cursor_from(cursor, 1)[0] if cursor else 0
@@ -82,7 +82,9 @@ def older(source: Source, frame: Frame, than: str, limit: int, cursor: str) -> P
         f"machines that have {than[:40]} or newer: {len(having - behind)}; "
         f"that have none: {every - len(having)}"
     )
-    if ":" not in than and any(row["manager"] == "apt" and ":" in (row["version"] or "") for row in rows):
+    if ":" not in than and any(
+        row["scheme"] in ("deb", "rpm", "alpm") and ":" in (row["version"] or "") for row in rows
+    ):
         answer.note += "; versions here have an epoch (1:2.0), which counts first: give older_than with it"
     return answer
 
