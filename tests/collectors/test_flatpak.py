@@ -1,4 +1,4 @@
-"""What flatpak leaves beside its deployments: files as its flatpak-dir.c writes them, and others."""
+"""What flatpak leaves beside its deployments: files as it writes them, and others."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Nix profiles: manifests as nix's profile.cc writes them; no text of one is too odd."""
+"""Nix profiles: manifests as nix writes them; no text of one is too odd."""
 
 import json
 import os
