@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import cast
 
 from watchman_mcp.machine.rpm import Package, Relation, full_version, moment
 
@@ -97,13 +96,23 @@ def read_files(blob: bytes) -> tuple[tuple[str, str], Iterator[str]]:
     header = read_header(blob, FILE_TAGS)
     who = (_text(header, NAME) or "", _text(header, ARCH) or "")
     if OLD_FILE_NAMES in header:
-        return who, iter(cast("Sequence[str]", header[OLD_FILE_NAMES]))
-    names = cast("Sequence[str]", header.get(FILE_NAMES, ()))
-    places = cast("Sequence[int]", header.get(DIRECTORY_PLACES, ()))
-    directories = cast("Sequence[str]", header.get(DIRECTORIES, ()))
+        return who, iter(_texts(header, OLD_FILE_NAMES))
+    names, directories = _texts(header, FILE_NAMES), _texts(header, DIRECTORIES)
+    places = [place for place in header.get(DIRECTORY_PLACES, ()) if isinstance(place, int)]
     if any(place >= len(directories) for place in places):
         raise ValueError("a file in no directory")
     return who, (directories[place] + name for place, name in zip(places, names, strict=False))
+
+
+def _texts(header: dict[int, Value], tag: int) -> list[str]:
+    """The texts of a tag.
+
+    Raises: ValueError for a tag that says to hold numbers.
+    """
+    values = header.get(tag, ())
+    if any(not isinstance(value, str) for value in values):
+        raise ValueError("a number where a text belongs")
+    return [str(value) for value in values]
 
 
 def _relations(header: dict[int, Value], tags: tuple[int, int, int]) -> Iterator[Relation]:
