@@ -143,8 +143,8 @@ def test_a_call_without_a_tool_lists_them(home: Home) -> None:
             "there is no tool 'list_packages'; the tools are: overview, query_packages",
         ),
         (("call", "query_packages", "--since", "lately"), "'lately' is not a time; accepted: "),
-        (("doctor", "moon"), "area 'moon' is not known; areas: apt"),
-        (("scan", "moon"), "area 'moon' is not known; areas: apt"),
+        (("doctor", "moon"), "area 'moon' is not known; areas: apk, apt"),
+        (("scan", "moon"), "area 'moon' is not known; areas: apk, apt"),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_an_exit_code(

@@ -344,8 +344,10 @@ def agree(pairs: list[tuple[str, str]], mine: list[int | None], told: list[int |
 
 def test_semantic_versions_sort_as_npm_sorts_them(home: Home) -> None:
     need_programs("npm", "npm", "node", how="apt-get install npm")
-    library = Path(str(shutil.which("npm"))).resolve().parents[1] / "node_modules/semver"
-    if not library.is_dir():
+    own = Path(str(shutil.which("npm"))).resolve().parents[1] / "node_modules/semver"
+    places = [own, Path("/usr/share/nodejs/semver"), Path("/usr/share/npm/node_modules/semver")]
+    library = next((place for place in places if place.is_dir()), None)
+    if library is None:
         missing("npm's own semver", "install npm as its makers do")
     program = f"""const semver = require({json.dumps(str(library))});
         const pairs = JSON.parse(require("fs").readFileSync("pairs.json"));
@@ -367,6 +369,8 @@ def test_versions_of_gems_sort_as_rubygems_sorts_them(home: Home) -> None:
 
 def test_versions_of_go_itself_sort_as_go_sorts_them(home: Home) -> None:
     need_programs("Go", "go", how="install Go, such as apt-get install golang")
+    if not (Path(home.run("go", "env", "GOROOT").strip()) / "src/go/version").is_dir():
+        pytest.skip("Go before 1.22 does not tell how its own versions are sorted")
     (home.path / "main.go").write_text("""package main
 import ("encoding/json"; "fmt"; "go/version"; "os")
 func main() {

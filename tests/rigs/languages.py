@@ -28,6 +28,7 @@ class Home:
     def run(self, *words: str | Path, cwd: Path | None = None, **variables: str | Path) -> str:
         """What a program prints when it runs with this home and these variables."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.path), "LC_ALL": "C.UTF-8"}
+        environment |= {"YARN_CACHE_FOLDER": str(self.root / "yarn-cache")}
         environment |= {name: str(value) for name, value in variables.items()}
         done = subprocess.run(
             [str(word) for word in words],
