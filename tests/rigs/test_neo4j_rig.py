@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -52,6 +53,10 @@ def test_a_wiped_server_holds_no_nodes_constraints_and_indexes(neo4j_server: Ser
         assert _ask(driver, "SHOW INDEXES YIELD type") == ["LOOKUP", "LOOKUP"]
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(
+    os.environ.get("WATCHMAN_TEST_SOAK") != "full", reason="starts three servers: make soak runs it"
+)
 def test_data_outlives_a_kill_and_an_older_state_can_be_put_back(tmp_path: Path) -> None:
     things = "MATCH (n:Thing) RETURN n.id ORDER BY n.id"
     with serving() as server, server.driver() as driver:
