@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import anyio
 import pytest
 from anyio import to_thread
 from hypothesis import HealthCheck, example, given, settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.fleet import settings_of
 from tests.rigs.neo4j import Server
+from watchman_mcp.cleaning import Cleaner
 from watchman_mcp.errors import FleetError
 from watchman_mcp.settings import Neo4j
 from watchman_mcp.store.neo4j.connection import Database
@@ -110,3 +112,18 @@ async def test_an_answer_that_the_server_cannot_give_says_that_this_machine_s_go
         await Fleet(database).known_hosts()
 
     await database.close()
+
+
+def test_texts_that_another_machine_wrote_come_out_clean(neo4j_server: Server) -> None:
+    async def ask() -> list[dict[str, Any]]:
+        database = Database(settings_of(neo4j_server))
+        try:
+            fleet = Fleet(database, Cleaner(b"k" * 32).text)
+            query = "RETURN $name AS name, [$name] AS names, {of: $name} AS row"
+            return await fleet.rows(query, name="\x1b[31mx")
+        finally:
+            await database.close()
+
+    (row,) = anyio.run(ask)
+
+    assert row["name"].endswith("[31mx") and "\x1b" not in f"{row['name']}{row['names'][0]}{row['row']['of']}"
