@@ -47,7 +47,8 @@ class Followed:
 
         async def wait() -> None:
             with anyio.fail_after(seconds):
-                await self.mirror.up_to_date()
+                while self.mirror.state.behind:
+                    await anyio.sleep(0.01)
 
         self._portal.call(wait)
 

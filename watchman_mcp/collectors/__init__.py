@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -61,6 +61,18 @@ class Look:
     def cannot(self, what: str, why: str) -> None:
         """Say that something, a scope or all below it, could not be looked at."""
         self.unobserved.append(Unobserved(what, why))
+
+    def searched(self, found: bool, refused: Mapping[str, str], why: str) -> None:
+        """Say what refused a search, and remember whether the thing is here.
+
+        Raises: Absent with `why`, where nothing was found and never was; what was there before is swept.
+        """
+        for path, reason in refused.items():
+            self.cannot(f"{self.scope}:{path}", reason)
+        if found:
+            self.marks["there"] = True
+        elif not refused and not self.marks:
+            raise Absent(why)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import NamedTuple, cast
 
 from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Absent
 from watchman_mcp.machine.brew import BrewLog, Receipt, Told, read_receipt, read_timestamp
 from watchman_mcp.machine.files import Directory
 from watchman_mcp.machine.logs import Mark, read_log
@@ -81,10 +80,7 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
     search = Search(look.machine.files)
     rooms = search.find(f"{prefix}/{room}" for prefix in PREFIXES + HOMES for room in ("Cellar", "Caskroom"))
     prefixes = list(dict.fromkeys(room.rpartition("/")[0] for room in rooms))
-    for path, why in search.refused.items():
-        look.cannot(f"{look.scope}:{path}", why)
-    if not prefixes and not search.refused:
-        raise Absent("there is no Homebrew in its usual places on this machine")
+    look.searched(bool(prefixes), search.refused, "there is no Homebrew in its usual places on this machine")
     there: set[tuple[str, str, str]] = set()
     for prefix in prefixes:
         with look.part(f"{look.scope}:{prefix}"):

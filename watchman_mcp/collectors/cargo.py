@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Absent
 from watchman_mcp.machine.cargo import Crate, read_crates, read_crates2
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.places import Search
@@ -45,12 +44,7 @@ def collect(look: Look) -> Iterator[Software]:
     for root in roots:
         with look.part(f"cargo:{root}"):
             yield from _installed(look, root)
-    for path, why in search.refused.items():
-        look.cannot(f"cargo:{path}", why)
-    if roots:
-        look.marks["there"] = True
-    elif not search.refused and not look.marks:
-        raise Absent("cargo has installed nothing on this machine")
+    look.searched(bool(roots), search.refused, "cargo has installed nothing on this machine")
 
 
 def _installed(look: Look, root: str) -> Iterator[Software]:

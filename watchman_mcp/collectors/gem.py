@@ -17,7 +17,6 @@ from functools import cmp_to_key
 from typing import NamedTuple
 
 from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Absent
 from watchman_mcp.machine.entries import Entry
 from watchman_mcp.machine.gems import Gem, admits, gem_of, read_specification
 from watchman_mcp.machine.places import Search
@@ -75,12 +74,7 @@ def collect(look: Look) -> Iterator[Software | Edge]:
         directory = path.rpartition("/")[0]
         with look.part(f"gem:{directory}"):
             yield from _graph(_gems(look, directory))
-    for path, why in search.refused.items():
-        look.cannot(f"gem:{path}", why)
-    if there:
-        look.marks["there"] = True
-    elif not search.refused and not look.marks:
-        raise Absent("no Ruby gems are on this machine")
+    look.searched(there, search.refused, "no Ruby gems are on this machine")
 
 
 def _gems(look: Look, directory: str) -> Iterator[_Found]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Absent, Broken
+from watchman_mcp.errors import Broken
 from watchman_mcp.machine.nix import generation_of, read_manifest, split
 from watchman_mcp.machine.places import Search
 from watchman_mcp.schema.core import Event, Record, event_key
@@ -48,10 +48,7 @@ def collect(look: Look) -> Iterator[Software | Record]:
     """
     search = Search(look.machine.files)
     places = list(search.find(PLACES))
-    for path, why in search.refused.items():
-        look.cannot(f"{look.scope}:{path}", why)
-    if not places and not search.refused:
-        raise Absent("there is no Nix on this machine")
+    look.searched(bool(places), search.refused, "there is no Nix on this machine")
     for place in places:
         profiles: list[_Profile] = []
         with look.part(f"{look.scope}:{place}"):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Absent, Broken
+from watchman_mcp.errors import Broken
 from watchman_mcp.machine.entries import Entry
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.node import (
@@ -69,12 +69,9 @@ def collect(look: Look) -> Iterator[Software | Edge]:
     directories += [("yarn", directory) for directory in search.find(YARN)]
     for manager, directory in directories:
         yield from _packages(look, manager, directory)
-    for path, why in search.refused.items():
-        look.cannot(f"npm:{path}", why)
-    if directories:
-        look.marks["there"] = True
-    elif not search.refused and not look.marks:
-        raise Absent("no global packages of npm, pnpm or yarn are on this machine")
+    look.searched(
+        bool(directories), search.refused, "no global packages of npm, pnpm or yarn are on this machine"
+    )
 
 
 def _packages(look: Look, manager: str, directory: str) -> Iterator[Software | Edge]:

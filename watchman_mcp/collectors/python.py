@@ -266,7 +266,7 @@ def _interpreters(look: Look, library: str, kinds: tuple[str, ...]) -> Iterator[
                 yield _Environment(f"{library}/{name}", sites, f"{match[1]}.99")
 
 
-BROUGHT = ("pip", "uv", "pipx", "pdm", "conda")
+BROUGHT = (*sorted(MANAGERS - {"rpm"}), "pipx")
 WATCHED = tuple(f"/usr/local/lib/python3.{minor}/{kind}" for minor in range(9, 15) for kind in _SITES)
 collector = Collector(
     collect,

@@ -79,12 +79,6 @@ class Mirror:
         behind = max(self.store.newest - max(self._mark, 0), 0)
         return State(self.database.settings.uri, self.trouble, behind, self._sent_at)
 
-    async def up_to_date(self) -> None:
-        """Wait until everything that the store holds now is in Neo4j."""
-        wanted = self.store.newest
-        while self._mark < wanted:  # noqa: ASYNC110 - for tests and commands
-            await anyio.sleep(self.glance)
-
     async def run(self) -> None:
         """Mirror until cancelled."""
         if self.store.directory is None:

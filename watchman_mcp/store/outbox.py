@@ -51,9 +51,6 @@ class Part:
     nodes: dict[str, list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
     edges: dict[tuple[str, str, str], list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
 
-    def __bool__(self) -> bool:
-        return bool(self.deletions or self.nodes or self.edges)
-
 
 def columns(label: str) -> tuple[str, ...]:
     """The properties of a label in the order in which a part's rows hold them, after the id."""

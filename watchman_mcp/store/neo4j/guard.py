@@ -97,7 +97,7 @@ class _Received:
         The driver gathers a whole value before it gives it away, and no setting bounds one, so the bytes are
         counted where it reads them.
         """
-        sock: Any = session._connection.socket  # type: ignore[union-attr]
+        sock: Any = session._connection.socket  # type: ignore[union-attr] # private: no setting bounds a value
         receive = sock.recv_into
 
         async def receive_counted(buffer: memoryview, size: int) -> int:
