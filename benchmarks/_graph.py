@@ -11,7 +11,7 @@ SCOPE = "generated"
 """A scope of no collector, so that no look of a daemon sweeps it."""
 _NOW = datetime.now(UTC)
 _HOST = Host(machine="0" * 32, name="bench", os="Debian GNU/Linux 12", time_zone="UTC")
-HOST = NodeRow("Host", _HOST.path, dict(_HOST.__dict__), SCOPE)
+HOST = NodeRow("Host", _HOST.node_id, dict(_HOST.__dict__), SCOPE)
 _RUN = CollectorRun(
     collector="generated",
     started_at=_NOW - timedelta(days=365),
@@ -22,7 +22,7 @@ _RUN = CollectorRun(
     items=100_000,
     looks_for=["Host", "Software"],
 )
-RUN = NodeRow("CollectorRun", _RUN.path, dict(_RUN.__dict__), SCOPE)
+RUN = NodeRow("CollectorRun", _RUN.node_id, dict(_RUN.__dict__), SCOPE)
 _WORDS = (
     "lib",
     "python3",
@@ -81,7 +81,7 @@ def install(
             size_bytes=chance.randint(20_000, 90_000_000),
             summary=f"Made-up package number {number} that shows how long a usual summary is",
         )
-        rows.append(NodeRow("Software", software.path, dict(software.__dict__), SCOPE))
+        rows.append(NodeRow("Software", software.node_id, dict(software.__dict__), SCOPE))
     return rows
 
 

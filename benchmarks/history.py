@@ -95,7 +95,7 @@ def _parts(place: Path, machine: Machine, apt: Collector) -> tuple[float, float,
     def clean() -> None:
         for record in found:
             values = cleaner.row("Event", record.event.__dict__)
-            subject = record.subject.path if record.subject else None
+            subject = record.subject.node_id if record.subject else None
             rows.append(EventRow(f"Event/{values['key']}", values, "apt", subject))
 
     parts = (

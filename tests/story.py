@@ -114,8 +114,8 @@ class Story:
         shot = history.Snapshot(scope)
         by_key = {}
         for node in nodes:
-            shot.nodes[node.path] = NodeRow(type(node).__name__, node.path, dict(node.__dict__), scope)
-            by_key[getattr(node, "key", "")] = node.path
+            shot.nodes[node.node_id] = NodeRow(type(node).__name__, node.node_id, dict(node.__dict__), scope)
+            by_key[getattr(node, "key", "")] = node.node_id
         for start, end in needs:
             edge = EdgeRow(DEPENDS_ON.name, by_key[start], by_key[end], scope)
             shot.edges[edge.id] = edge
@@ -130,8 +130,8 @@ class Story:
                 architecture=event.architecture,
                 location=event.location,
             )
-            ghosts[about.path] = NodeRow("Software", about.path, dict(about.__dict__), scope, event.ts)
-            rows.append(EventRow(event.path, dict(event.__dict__), scope, about.path))
+            ghosts[about.node_id] = NodeRow("Software", about.node_id, dict(about.__dict__), scope, event.ts)
+            rows.append(EventRow(event.node_id, dict(event.__dict__), scope, about.node_id))
         told = {row.acted_on or "": row for row in rows}
         labels = frozenset({"Host"} if collector == "host" else {"Software"})
         sight = history.Sight(
@@ -177,7 +177,7 @@ class Story:
             unobserved=unobserved,
             error=error,
         )
-        row = NodeRow("CollectorRun", run.path, dict(run.__dict__), "watchman")
+        row = NodeRow("CollectorRun", run.node_id, dict(run.__dict__), "watchman")
         self.store.write(Batch(at=self.ago(minutes), nodes=[row]))
 
     def sample(

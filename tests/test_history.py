@@ -47,13 +47,13 @@ def look(
     at = START + timedelta(minutes=minute)
     seen = {}
     for name, state in (snapshots if snapshots is not None else {scope: packages}).items():
-        shot = seen[name] = history.Snapshot(name, spared={software(one, "").path for one in spared})
+        shot = seen[name] = history.Snapshot(name, spared={software(one, "").node_id for one in spared})
         for key, version in state.items():
             node = software(key, version)
-            shot.nodes[node.path] = NodeRow("Software", node.path, dict(node.__dict__), name)
+            shot.nodes[node.node_id] = NodeRow("Software", node.node_id, dict(node.__dict__), name)
         for start, end in needs:
             if start in state and end in state:
-                edge = EdgeRow(DEPENDS_ON.name, software(start, "").path, software(end, "").path, name)
+                edge = EdgeRow(DEPENDS_ON.name, software(start, "").node_id, software(end, "").node_id, name)
                 shot.edges[edge.id] = edge
     events = []
     for kind, key, version in records:
@@ -63,7 +63,7 @@ def look(
                 key=code, ts=at, type=kind, source="apt", subject=key, package_name=key, version=version
             ).__dict__
         )
-        events.append(EventRow(f"Event/{code}", values, "apt", software(key, "").path))
+        events.append(EventRow(f"Event/{code}", values, "apt", software(key, "").node_id))
     told = {event.acted_on: event for event in events}
     sight = history.Sight(
         scope.split(":")[0], frozenset({"Software"}), logged, at, basis, seen, list(protected), told
@@ -224,7 +224,9 @@ def test_the_state_at_every_past_look_equals_what_was_seen_then_edges_too(store:
         past = history.past(store, "Software", at, "apt")
         assert past is not None
         assert {row["key"]: row["version"] for row in past[0].values()} == wanted
-        assert past[1] == {f"DEPENDS_ON {software(a, '').path} {software(b, '').path}" for a, b in edges}
+        assert past[1] == {
+            f"DEPENDS_ON {software(a, '').node_id} {software(b, '').node_id}" for a, b in edges
+        }
 
 
 def test_past_the_journal_s_time_only_what_changed_is_forgotten(store: Store) -> None:

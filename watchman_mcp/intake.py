@@ -32,6 +32,10 @@ class Outcome:
     items: int = 0
     seconds: float = 0.0
     pending: bool = False
+    again: bool = False
+    left_out: int = 0
+    """Edges whose other end is not known, or not yet."""
+    watched: frozenset[str] = frozenset()
     written: bool = False
     returned: bool = False
     touched: set[str] = field(default_factory=set)
@@ -100,7 +104,7 @@ class Intake:
 
     def _id(self, node: Label, values: dict[str, Any]) -> str:
         """The node's id, made of its cleaned names: an id is shown and kept like any other text."""
-        path, raw = node.path, node.__dict__
+        path, raw = node.node_id, node.__dict__
         if any(values[name] != raw[name] for name in node.identity):
             self.renamed[path] = path_of(type(node), *[values[name] for name in node.identity])
         return self.renamed.get(path, path)
@@ -121,7 +125,7 @@ class Intake:
         snapshot = self._snapshot()
         values = self._clean(label, node.__dict__)
         if values is None:
-            snapshot.spared.add(node.path)
+            snapshot.spared.add(node.node_id)
         else:
             path = self._id(node, values)
             snapshot.nodes[path] = NodeRow(label, path, values, snapshot.scope)
@@ -156,7 +160,7 @@ class Intake:
         if (path := self.met.get((type(subject), names))) is None:
             label = type(subject).__name__
             known = self._clean(label, subject.__dict__)
-            path = subject.path if known is None else self._id(subject, known)
+            path = subject.node_id if known is None else self._id(subject, known)
             self.met[type(subject), names] = path
             if known is not None:
                 self.ghosts.append(NodeRow(label, path, known, self._scope(), ts))
@@ -188,8 +192,11 @@ class Intake:
         batch.marks, batch.unobserved = look.marks, sight.protected
         batch.ghosts, batch.samples = self.ghosts, self.samples
         batch.events = self.events + batch.events
-        outcome.wrote(self.store.write(batch))
-        outcome.pending = bool(batch.pending)
+        written = self.store.write(batch)
+        outcome.wrote(written)
+        outcome.pending, outcome.again = bool(batch.pending), look.again
+        outcome.left_out = written.skipped_edges
+        outcome.watched = frozenset(look.watched)
 
     def _basis(self) -> str:
         """What decides how much this collector can see: a change of it is no change of the machine."""

@@ -22,6 +22,7 @@ from watchman_mcp.errors import Absent, StoreError, WatchmanError
 from watchman_mcp.intake import Intake, Outcome, label_of
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.watch import changes
+from watchman_mcp.ownership import Owners
 from watchman_mcp.schema import path_of
 from watchman_mcp.settings import Settings
 from watchman_mcp.store.batch import Batch, NodeRow
@@ -32,8 +33,8 @@ DEADLINE = 120.0
 """Seconds after which a look is called stuck; its thread is left to end by itself."""
 SETTLE = 5.0
 """Seconds until the look that tells whether a change was explained after all."""
-FIRST_RATES = 1.0
-"""Seconds between the first two samples: rates need both."""
+SOON = 1.0
+"""Seconds between the first two samples, for rates need both, and to what a look put off."""
 Publish = Callable[[frozenset[str]], Awaitable[None]]
 
 
@@ -57,6 +58,9 @@ class Status:
     """Set once the first look is over, however it went."""
     wake: anyio.Event = field(default_factory=anyio.Event)
     busy: bool = False
+    watched: frozenset[str] = frozenset()
+    """Paths that its newest look wants to be watched beside those that it always watches."""
+    left_out: int = 0
     hangs: Callable[[], bool] = lambda: False
     """Whether the thread of a look that was given up is still at it."""
 
@@ -83,6 +87,7 @@ class Runner:
         )
         self.collectors = {c.name: c for c in collectors}
         _refuse_two_owners(self.collectors.values())
+        self.owners = Owners(machine, self.collectors.values())
         self.status = {name: Status(name) for name in self.collectors}
         self.watch_error = ""
         """Why changes are not noticed at once; empty while they are."""
@@ -141,24 +146,20 @@ class Runner:
         status = self.status[collector.name]
         while True:
             status.wake = anyio.Event()
-            pending = await self._look(collector)
+            soon = await self._look(collector)
             interval = collector.every(self.settings)
-            if pending:
-                interval = min(SETTLE, interval)
-            elif status.runs == 1 and collector.samples:
-                interval = min(FIRST_RATES, interval)
+            interval = min(interval, soon or interval)
             with anyio.move_on_after(interval):
                 await status.wake.wait()
 
     async def _keep_watching(self) -> None:
         """Wake the collectors whose paths changed; one watch for all, since the kernel's are few."""
-        watched = {path for collector in self.collectors.values() for path in collector.watch}
         while True:
             try:
-                async for changed in changes(self.machine.root, sorted(watched)):
+                async for changed in changes(self.machine.root, self._watched):
                     self.watch_error = ""
                     for name, collector in self.collectors.items():
-                        if changed.intersection(collector.watch):
+                        if not changed.isdisjoint([*collector.watch, *self.status[name].watched]):
                             self.status[name].wake.set()
                 return
             except WatchmanError as error:
@@ -166,8 +167,13 @@ class Runner:
                 self.watch_error = str(error)
                 await anyio.sleep(600)
 
-    async def _look(self, collector: Collector) -> bool:
-        """One look, from the machine to the store. Returns whether a change waits for its explanation."""
+    def _watched(self) -> frozenset[str]:
+        """Every path whose change wakes a collector, as of now."""
+        found = {path for collector in self.collectors.values() for path in collector.watch}
+        return frozenset(found.union(*[status.watched for status in self.status.values()]))
+
+    async def _look(self, collector: Collector) -> float | None:
+        """One look, from the machine to the store. Returns in how many seconds the next is due, if soon."""
         status = self.status[collector.name]
         async with self._locks[collector.name]:
             status.busy = True
@@ -183,7 +189,11 @@ class Runner:
             status.looked.set()
         if outcome.written:
             await self._publish(frozenset(outcome.touched | {"CollectorRun"}))
-        return outcome.pending
+        # The other end of an edge may have come meanwhile, with the look of another collector.
+        more, status.left_out = outcome.left_out != status.left_out, outcome.left_out
+        if outcome.again or (status.runs == 1 and collector.samples):
+            return SOON
+        return SETTLE if outcome.pending or more else None
 
     async def _observe_in_time(self, collector: Collector, status: Status, outcome: Outcome) -> None:
         """Look in a thread, which is left to itself past the deadline; no other look begins meanwhile."""
@@ -233,7 +243,7 @@ class Runner:
         status.runs += 1
         status.last_at, status.duration_ms, status.items = outcome.at, outcome.seconds * 1000, outcome.items
         if outcome.status == "ok":
-            status.ok_at = outcome.at
+            status.ok_at, status.watched = outcome.at, outcome.watched
         values: dict[str, object] = {
             "collector": status.name,
             "started_at": status.started_at,
@@ -242,6 +252,7 @@ class Runner:
             "runs": status.runs,
             "duration_ms": round(status.duration_ms, 1),
             "items": status.items,
+            "edges_left_out": outcome.left_out or None,
             "unobserved": status.unobserved or None,
             "error": status.error or None,
             "looks_for": sorted(self.collectors[status.name].labels),

@@ -66,6 +66,7 @@ class Server:
         self.store, self.runner, self.about, self.notifications = store, runner, about, notifications
         self.offered = dict(offered or {})
         self.without = frozenset(name for name, what in CONDITIONAL.items() if what not in self.offered)
+        self.given = {"store": store, "about": about, "look": self._look, "owners": runner.owners}
         self.tools = {tool.name: tool for tool in load_tools()}
         self.in_flight = 0
         self.mcp = MCPServer(
@@ -117,7 +118,7 @@ class Server:
         Raises: WatchmanError.
         """
         await self.runner.first_look(label.__name__ for label in tool.needs)
-        given = {"store": self.store, "about": self.about, "look": self._look, **self.offered}
+        given = {**self.given, **self.offered}
         wanted = inspect.signature(tool.function).parameters
         injected = {name: given.get(name) for name in INJECTED if name in wanted}
         if inspect.iscoroutinefunction(tool.function):

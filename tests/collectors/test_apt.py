@@ -518,6 +518,10 @@ def test_this_machine_has_the_packages_that_dpkg_counts() -> None:
     ).stdout.splitlines()  # fmt: skip
     expected = {line for line in listed if not line.endswith((" config-files", " not-installed"))}
 
-    found = [seen for seen in apt.read_status(Path(apt.STATUS).read_text()) if isinstance(seen, Software)]
+    found = [
+        seen
+        for seen in apt.read_status(Path(apt.STATUS).read_text(), apt.Known())
+        if isinstance(seen, Software)
+    ]
 
     assert {f"{one.key}:{one.architecture} {one.version} {one.state}" for one in found} == expected

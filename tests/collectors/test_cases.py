@@ -67,7 +67,7 @@ def graph(name: str, look: Look) -> dict[str, Any]:
                 assert seen.subject is not None
                 event = plain(seen.event)
                 assert event.pop("key").startswith("evt_")
-                found["records"].append({**event, "acted_on": seen.subject.path})
+                found["records"].append({**event, "acted_on": seen.subject.node_id})
             elif isinstance(seen, Edge):
                 found["edges"].append(f"{seen.start} {seen.type.name} {seen.end}")
             else:

@@ -235,7 +235,7 @@ def test_conda_and_python_name_no_package_the_same(tmp_path: Path) -> None:
 
     paths = [
         {
-            one.path
+            one.node_id
             for one in collector.collect(look_at(tmp_path, collector.name))
             if isinstance(one, Software)
         }

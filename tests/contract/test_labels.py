@@ -58,7 +58,7 @@ def test_a_label_keeps_every_property_it_declares(label: type[Label]) -> None:
 @labels
 def test_an_id_begins_with_the_label_and_holds_no_space(label: type[Label]) -> None:
     values = sample(label)
-    path = label(**values).path
+    path = label(**values).node_id
 
     assert path == path_of(label, *[values[name] for name in label.identity])
     assert path.startswith(f"{label.__name__}/")

@@ -48,7 +48,7 @@ class Reports:
 
 @asynccontextmanager
 async def watching(root: Path, *paths: str) -> AsyncIterator[Reports]:
-    source = changes(root, paths)
+    source = changes(root, lambda: frozenset(paths))
     try:
         reports = Reports(source)
         assert await reports.next() == set()
@@ -230,7 +230,7 @@ async def test_stopping_takes_all_watches_back_at_once(tmp_path: Path) -> None:
     before = open_descriptors()
 
     async def follow() -> None:
-        async for _ in changes(tmp_path, ["/etc/hosts"]):
+        async for _ in changes(tmp_path, lambda: frozenset({"/etc/hosts"})):
             started.set()
 
     for _ in range(3):
@@ -272,7 +272,7 @@ def in_child(preparation: str, directories: Iterable[Path]) -> str:
         {}
         async def main():
             try:
-                async for _ in changes(Path("/"), sys.argv[1:]):
+                async for _ in changes(Path("/"), lambda: frozenset(sys.argv[1:])):
                     return print("watching")
             except Broken as error:
                 print(error)

@@ -108,12 +108,12 @@ def package(name: str, version: str | None = "1.0", **more: object) -> Software:
 
 
 def row(node: Software, gone_at: datetime | None = None) -> NodeRow:
-    return NodeRow("Software", node.path, dict(node.__dict__), "apt", gone_at)
+    return NodeRow("Software", node.node_id, dict(node.__dict__), "apt", gone_at)
 
 
 def event(key: str, ts: datetime = NOW, kind: str = "package_install") -> EventRow:
     values = dict(Event(key=key, ts=ts, type=kind, source="apt", subject="nginx", fields=["a", "b"]).__dict__)
-    return EventRow(f"Event/{key}", values, "apt", package("nginx").path)
+    return EventRow(f"Event/{key}", values, "apt", package("nginx").node_id)
 
 
 def test_a_node_reads_back_equal_to_what_was_written(graph: Sqlite) -> None:
@@ -128,7 +128,7 @@ def test_a_node_reads_back_equal_to_what_was_written(graph: Sqlite) -> None:
 
     graph.write(Batch(at=NOW, nodes=[row(node)]))
 
-    assert graph.node("Software", node.path) == {**node.__dict__, "gone_at": None}
+    assert graph.node("Software", node.node_id) == {**node.__dict__, "gone_at": None}
 
 
 def test_a_value_that_disappears_from_a_node_disappears_from_the_store(graph: Sqlite) -> None:
@@ -136,7 +136,7 @@ def test_a_value_that_disappears_from_a_node_disappears_from_the_store(graph: Sq
 
     graph.write(Batch(at=NOW, nodes=[row(package("nginx", held=None))]))
 
-    assert graph.node("Software", package("nginx").path)["held"] is None
+    assert graph.node("Software", package("nginx").node_id)["held"] is None
 
 
 def test_an_event_written_twice_is_one(graph: Sqlite) -> None:
@@ -149,7 +149,7 @@ def test_an_event_written_twice_is_one(graph: Sqlite) -> None:
 def test_an_event_is_joined_to_what_it_acted_on(graph: Sqlite) -> None:
     graph.write(Batch(at=NOW, nodes=[row(package("nginx"))], events=[event("evt_1")]))
 
-    assert ("ACTED_ON", "Event/evt_1", package("nginx").path, True) in graph.edges()
+    assert ("ACTED_ON", "Event/evt_1", package("nginx").node_id, True) in graph.edges()
 
 
 def test_an_event_of_an_unknown_thing_is_joined_to_nothing(graph: Sqlite) -> None:
@@ -180,7 +180,7 @@ def test_prune_takes_old_events_but_never_those_of_packages(graph: Sqlite) -> No
 
 
 def test_an_edge_without_its_end_is_skipped_counted_and_comes_later(graph: Sqlite) -> None:
-    edge = EdgeRow("DEPENDS_ON", package("nginx").path, package("libc6").path, "apt")
+    edge = EdgeRow("DEPENDS_ON", package("nginx").node_id, package("libc6").node_id, "apt")
 
     first = graph.write(Batch(at=NOW, nodes=[row(package("nginx"))], edges=[edge]))
     second = graph.write(Batch(at=NOW, nodes=[row(package("libc6"))], edges=[edge]))
@@ -194,8 +194,8 @@ def test_a_ghost_never_hides_a_node_that_is_there(graph: Sqlite) -> None:
 
     graph.write(Batch(at=NOW, ghosts=[row(package("nginx", "1.0"), NOW), row(package("gone", "1.0"), NOW)]))
 
-    assert graph.node("Software", package("nginx").path)["version"] == "2.0"
-    assert graph.node("Software", package("gone").path)["gone_at"] is not None
+    assert graph.node("Software", package("nginx").node_id)["version"] == "2.0"
+    assert graph.node("Software", package("gone").node_id)["gone_at"] is not None
 
 
 def test_a_batch_with_a_fault_leaves_nothing(graph: Sqlite) -> None:
@@ -210,7 +210,7 @@ def test_a_batch_with_a_fault_leaves_nothing(graph: Sqlite) -> None:
 
 
 def test_prune_takes_old_tombstones_with_their_edges_and_nothing_else(graph: Sqlite) -> None:
-    edge = EdgeRow("DEPENDS_ON", package("old").path, package("kept").path, "apt")
+    edge = EdgeRow("DEPENDS_ON", package("old").node_id, package("kept").node_id, "apt")
     graph.write(
         Batch(
             at=NOW,
@@ -226,7 +226,7 @@ def test_prune_takes_old_tombstones_with_their_edges_and_nothing_else(graph: Sql
     pruned = graph.prune("Software", NOW - timedelta(days=1))
 
     assert pruned == 1
-    assert {n: graph.node("Software", package(n).path) is not None for n in ("old", "young", "kept")} == {
+    assert {n: graph.node("Software", package(n).node_id) is not None for n in ("old", "young", "kept")} == {
         "old": False,
         "young": True,
         "kept": True,

@@ -22,7 +22,7 @@ from watchman_mcp.errors import FleetError
 from watchman_mcp.settings import Neo4j
 from watchman_mcp.store.neo4j.connection import Database
 from watchman_mcp.store.neo4j.fleet import Fleet
-from watchman_mcp.store.neo4j.packages import regex
+from watchman_mcp.store.neo4j.globs import regex
 
 pytestmark = pytest.mark.real
 GLOBS = st.lists(

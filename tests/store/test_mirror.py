@@ -62,7 +62,7 @@ def opened_as(directory: Path, host: str) -> Store:
 
 def package(number: int, version: str = "1.0") -> NodeRow:
     node = Software(key=f"p{number}", name=f"p{number}", version=version, manager="apt", architecture="amd64")
-    return NodeRow("Software", node.path, dict(node.__dict__), "apt")
+    return NodeRow("Software", node.node_id, dict(node.__dict__), "apt")
 
 
 def event(number: int, acted_on: str, *, kind: str = "package_install", ts: datetime = NOW) -> EventRow:
@@ -317,14 +317,14 @@ def test_word_of_deletions_that_is_forgotten_makes_a_late_mirror_begin_anew(
 def test_rows_of_hostile_length_are_sent_and_read_back(store: Store, host: str, neo4j_server: Server) -> None:
     name = "🐧" * 3000
     node = Software(key=name, name="x" * 4000, version="\x00", manager="apt", architecture="a" * 4000)
-    row = NodeRow("Software", node.path, dict(node.__dict__), "apt")
-    store.write(Batch(at=NOW, nodes=[row], events=[event(1, node.path)]))
+    row = NodeRow("Software", node.node_id, dict(node.__dict__), "apt")
+    store.write(Batch(at=NOW, nodes=[row], events=[event(1, node.node_id)]))
 
     with followed(store, settings_of(neo4j_server)) as follower:
         follower.settle()
 
     assert_equal(store, neo4j_server, host)
-    assert len(outbox.graph_id(host, node.path)) < 1100
+    assert len(outbox.graph_id(host, node.node_id)) < 1100
 
 
 @pytest.mark.parametrize(

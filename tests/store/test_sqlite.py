@@ -25,7 +25,7 @@ NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 def package(name: str) -> NodeRow:
     node = Software(key=name, name=name, version="1.0", manager="apt", architecture="amd64")
-    return NodeRow("Software", node.path, dict(node.__dict__), "apt")
+    return NodeRow("Software", node.node_id, dict(node.__dict__), "apt")
 
 
 def event(key: str, ts: datetime, kind: str) -> EventRow:

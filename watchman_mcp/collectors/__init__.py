@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any, TypeVar, cast
 
 from watchman_mcp.errors import Absent, WatchmanError
 from watchman_mcp.machine import Machine
+from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.updates import Update
 from watchman_mcp.schema import Edge, EdgeType, Label
 from watchman_mcp.schema.core import Record
+from watchman_mcp.schema.packages import Owner
 from watchman_mcp.settings import Settings
 
+T = TypeVar("T")
+Ask = Callable[[Commands], tuple[list[Update], int]]
+"""Asks a manager for newer versions; says how many lines of its answer were not understood."""
 Seen = Label | Edge | Record
 """What a collector yields."""
 
@@ -42,6 +50,39 @@ class Look:
     unobserved: list[Unobserved] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    watched: set[str] = field(default_factory=set)
+    again: bool = False
+    """Whether something was put off, so that the next look should come at once."""
+    first: bool = field(init=False)
+    """Whether none before left a mark."""
+
+    def __post_init__(self) -> None:
+        self.first = not self.marks
+
+    def watch(self, *paths: str) -> None:
+        """Paths that this look found, whose change means "look again now" like that of `Collector.watch`."""
+        self.watched.update(paths)
+
+    def kept(self, name: str, basis: object, make: Callable[[], T]) -> T:
+        """A JSON value that takes long to make, as it was made when `basis`, JSON too, was last the same."""
+        known = self.marks.get(name)
+        if not (isinstance(known, list) and len(known) == 2 and known[0] == basis):
+            self.marks[name] = known = [basis, make()]
+        return cast("T", known[1])
+
+    def signs(self, *paths: str) -> list[list[object]]:
+        """What tells whether these files or directories changed, as a basis of what is `kept`.
+
+        Raises: Denied, Broken.
+        """
+        found: list[list[object]] = []
+        for path in paths:
+            try:
+                entry = self.machine.files.stat(path)
+            except Absent:
+                continue
+            found.append([path, entry.mtime, entry.size, entry.inode])
+        return found
 
     @contextmanager
     def part(self, scope: str) -> Iterator[None]:
@@ -61,6 +102,36 @@ class Look:
     def cannot(self, what: str, why: str) -> None:
         """Say that something, a scope or all below it, could not be looked at."""
         self.unobserved.append(Unobserved(what, why))
+
+    def newest(self, *paths: str) -> datetime | None:
+        """When the last of these files or directories was written; None where there is none of them.
+
+        Raises: Denied, Broken.
+        """
+        times = [cast("float", mtime) for _, mtime, *_ in self.signs(*paths)]
+        return datetime.fromtimestamp(max(times), UTC) if times else None
+
+    def updates(self, deciding: Iterable[str], ask: Ask) -> dict[tuple[str, str | None], Update]:
+        """Newer versions by name and architecture, of a manager that only the running machine can ask.
+
+        It is asked again when one of the `deciding` paths changed; not at the first look, which people wait
+        for. What it cannot tell is said.
+        """
+        what = f"{self.scope}: updates"
+        try:
+            if not self.machine.live:
+                raise Absent("newer versions can be asked for on the running machine only")
+            if self.first:
+                self.again = True
+                raise Absent("the manager is not asked yet; the next look, within seconds, asks it")
+            told = self.kept("updates", self.signs(*deciding), lambda: ask(self.machine.commands))
+        except WatchmanError as error:
+            self.cannot(what, str(error))
+            return {}
+        found, unreadable = told
+        if unreadable:
+            self.cannot(what, f"{unreadable} lines of the answer cannot be read and were left out")
+        return {(update.name, update.architecture): update for update in (Update(*row) for row in found)}
 
     def searched(self, found: bool, refused: Mapping[str, str], why: str) -> None:
         """Say what refused a search, and remember whether the thing is here.
@@ -94,6 +165,11 @@ class Collector:
     """Whether the machine's own log tells the changes; one it does not tell waits a look to be an event."""
     managers: tuple[str, ...] = ()
     """Package managers whose packages it brings; empty: the one that it is named after, if it brings any."""
+    owner: Callable[[Machine, Collection[str]], Iterator[Owner]] | None = None
+    """Who owns a file, known by any of these paths, as the managers of the machine tell; keeps nothing.
+
+    It may raise as `collect` does; Absent says that its managers are not here.
+    """
     name: str = ""
 
     @property
@@ -126,3 +202,13 @@ def load() -> tuple[Collector, ...]:
 def minutes(count: float) -> Callable[[Settings], float]:
     """An interval that no setting changes."""
     return lambda _settings: count * 60
+
+
+def offered(update: Update | None) -> dict[str, Any]:
+    """The fields of a package that tell of a newer version."""
+    newer = update or Update("", None, "")
+    return {
+        "available": newer.version or None,
+        "available_from": newer.origin,
+        "security_update": newer.security,
+    }

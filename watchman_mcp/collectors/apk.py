@@ -40,7 +40,7 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
     found = [_software(package, world) for package in packages]
     yield from found
     for start, end in needs(packages):
-        yield Edge(DEPENDS_ON, found[start].path, found[end].path)
+        yield Edge(DEPENDS_ON, found[start].node_id, found[end].node_id)
     yield from _records(look)
 
 

@@ -7,15 +7,16 @@ where dpkg's log does not reach back, history is told alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, tzinfo
-from typing import NamedTuple, cast
+from datetime import datetime, tzinfo
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar, cast
 
-from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Absent
+from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
+from watchman_mcp.machine import Machine, apt_updates, dpkg_files
+from watchman_mcp.machine.apt_changes import Told, of_steps, of_transactions
 from watchman_mcp.machine.debian import (
-    Change,
     Stanza,
     Transaction,
     Transactions,
@@ -27,21 +28,35 @@ from watchman_mcp.machine.debian import (
     read_transactions,
 )
 from watchman_mcp.machine.dpkg import PASSING, WORD, Clock, DpkgLog, Step, written
-from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.dpkg_files import STATUS
 from watchman_mcp.machine.logs import LogReading, Mark, read_log
-from watchman_mcp.schema import Edge
+from watchman_mcp.machine.updates import Update
+from watchman_mcp.schema import Edge, path_of
+from watchman_mcp.schema.configs import ConfigFile
 from watchman_mcp.schema.core import Event, Record, event_key
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, OWNS, PROVIDES, Owner, PackageIndex, Software
+from watchman_mcp.schema.services import Service
 from watchman_mcp.times import host_zone
 
-STATUS = "/var/lib/dpkg/status"
-SINGLE = "/var/lib/dpkg/status.d"
-LISTS = "/var/lib/dpkg/info"
+T = TypeVar("T")
 STATES = "/var/lib/apt/extended_states"
 LOG = "/var/log/dpkg.log"
 HISTORY = "/var/log/apt/history.log"
 
-Times = Mapping[str, datetime]
+
+class Known(NamedTuple):
+    """What is known of packages beside their stanzas, by NAME or NAME:ARCH."""
+
+    automatic: frozenset[str] = frozenset()
+    unpacked: Mapping[str, datetime] = MappingProxyType({})
+    updates: Mapping[tuple[str, str | None], Update] = MappingProxyType({})
+    services: Mapping[str, list[str]] = MappingProxyType({})
+
+    @staticmethod
+    def of(values: Mapping[str, T], stanza: Stanza) -> T | None:
+        """What one of these says of the package of a stanza."""
+        name = stanza["Package"]
+        return values.get(f"{name}:{stanza.get('Architecture')}", values.get(name))
 
 
 class _Place(NamedTuple):
@@ -55,52 +70,32 @@ class _Place(NamedTuple):
     """Of dpkg's log the earliest moment that the first read found."""
 
 
-class _Content(NamedTuple):
-    """What a change is, beside its time and its cause."""
+def read_status(text: str, known: Known, default: str = "") -> Iterator[Software | Edge]:
+    """The packages that are there, whatever their state, then what they bring and need of one another.
 
-    type: str
-    name: str
-    arch: str
-    previous: str | None
-    version: str | None
-
-
-class _Origin(NamedTuple):
-    """What a record says of the run that it belongs to."""
-
-    source: str
-    command: str | None = None
-    by: str | None = None
-    transaction_id: str | None = None
-    error: str | None = None
-
-
-def read_status(
-    text: str,
-    automatic: frozenset[str] = frozenset(),
-    unpacked: Times | None = None,
-    default: str = "",
-) -> Iterator[Software | Edge]:
-    """The packages that are there, whatever their state, then what they need of one another.
-
-    `automatic` holds NAME:ARCH of those that came as dependencies; `unpacked` says when each was put on the
-    disk; `default` is the status of a stanza that says none.
+    `default` is the status of a stanza that says none.
 
     Raises: Broken (no package, or a damaged stanza).
     """
     packages = present(text, STATUS, default)
     native = native_of(packages)
-    yield from (found := [_software(stanza, automatic, unpacked or {}, native) for stanza in packages])
-    paths = [software.path for software in found]
-    for start, end in needs(packages, native):
-        yield Edge(DEPENDS_ON, paths[start], paths[end])
+    yield from (found := [_software(stanza, known, native) for stanza in packages])
+    paths = [software.node_id for software in found]
+    for package, start in zip(packages, paths, strict=True):
+        for service in known.of(known.services, package) or ():
+            yield Edge(PROVIDES, start, path_of(Service, "systemd", service))
+        for conffile in dpkg_files.conffiles(package.get("Conffiles", "")):
+            yield Edge(OWNS, start, path_of(ConfigFile, conffile))
+    for one, other in needs(packages, native):
+        yield Edge(DEPENDS_ON, paths[one], paths[other])
 
 
-def _software(stanza: Stanza, automatic: frozenset[str], unpacked: Times, native: str) -> Software:
+def _software(stanza: Stanza, known: Known, native: str) -> Software:
     name, arch = stanza["Package"], stanza.get("Architecture")
     want, _, state = stanza["Status"].split()
     size = stanza.get("Installed-Size", "")
     # apt counts what is built for all architectures among the machine's own.
+    newer = known.updates.get((name, arch))
     known_to_apt = f"{name}:{native if arch == 'all' else arch}"
     return Software(
         key=name,
@@ -110,74 +105,25 @@ def _software(stanza: Stanza, automatic: frozenset[str], unpacked: Times, native
         manager="apt",
         architecture=arch,
         source_package=stanza.get("Source", name).partition(" ")[0],
-        installed_at=unpacked.get(f"{name}:{arch}", unpacked.get(name)),
-        requested=known_to_apt not in automatic,
+        installed_at=known.of(known.unpacked, stanza),
+        requested=known_to_apt not in known.automatic,
         held=want == "hold",
         state=state,
         size_bytes=int(size) * 1024 if size.isdecimal() and len(size) < 16 else None,
         summary=stanza.get("Description", "").partition("\n")[0] or None,
+        **offered(newer),
     )
 
 
-def _steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterator[Record]:
-    """One record for each step, but for those of transactions up to `alone`, which were told before."""
-    origins: dict[Transaction | None, _Origin] = {}
-    for step in steps:
-        second = step.second
-        change = Change(step.action, step.name, step.arch, step.replaced, step.after)
-        content = _content(change if step.before == step.replaced else change._replace(before=step.before))
-        nth = second.equal.get(content, 0)
-        second.equal[content] = nth + 1
-        cause = history.cause(change, second.at, nth)
-        if cause is None:
-            origin = _Origin("dpkg", transaction_id=f"dpkg:{step.run}" if step.run else None)
-        elif written(cause.at) <= alone:
-            continue
-        else:
-            origin = origins.get(cause) or origins.setdefault(cause, _origin(cause))
-        purged = cause is not None and step.after is None and history.purges(step.name, cause)
-        yield _record(content, second.at, (second.written, nth), origin, purged=purged)
-
-
-def _alone(transactions: Iterable[Transaction], everywhere: set[str]) -> Iterator[Record]:
-    """One record for each package that these transactions list, which is what apt meant to do."""
-    equal: dict[tuple[str, _Content], int] = {}
-    for transaction in transactions:
-        stamp = written(transaction.at)
-        error = transaction.error or (None if transaction.ended else "apt's history has no end of this run")
-        origin = _origin(transaction)._replace(error=error)
-        for change in transaction.changes:
-            content = _content(change)
-            nth = equal.get((stamp, content), 0)
-            equal[stamp, content] = nth + 1
-            yield _record(content, transaction.at, (stamp, nth), origin, everywhere=change.name in everywhere)
-
-
-def _origin(transaction: Transaction) -> _Origin:
-    return _Origin("apt", transaction.command, transaction.by, f"apt:{written(transaction.at)}")
-
-
-def _content(change: Change) -> _Content:
-    versions = (None, change.before) if change.after is None else (change.before, change.after)
-    return _Content(f"package_{change.outcome}", change.name, change.arch, *versions)
-
-
-def _record(
-    content: _Content,
-    at: datetime,
-    key: tuple[str, int],
-    origin: _Origin,
-    *,
-    everywhere: bool = False,
-    purged: bool = False,
-) -> Record:
-    type, name, arch, previous, version = content
+def _record(told: Told) -> Record:
+    type, name, arch, previous, version = told.content
+    origin = told.origin
     # apt counts what is built for all architectures among the machine's own.
-    architecture = "all" if everywhere else arch or None
+    architecture = "all" if told.everywhere else arch or None
     event = Event(
-        key=event_key(type, key[0], name, arch, previous, version, key[1]),
-        ts=at,
-        type="package_purge" if purged else type,  # the key is dpkg's log's alone
+        key=event_key(type, told.stamp, name, arch, previous, version, told.nth),
+        ts=told.at,
+        type="package_purge" if told.purged else type,  # the key is dpkg's log's alone
         source=origin.source,
         subject=name,
         package_name=name,
@@ -194,38 +140,55 @@ def _record(
     return Record(event, Software(**named, scheme="deb", manager="apt"))
 
 
-def collect(look: Look) -> Iterator[Software | Edge | Record]:
+def collect(look: Look) -> Iterator[Seen]:
     """The packages as they are, read before the logs, then what the logs tell since the last look.
 
     Raises: Absent, Denied, Broken.
     """
     files = look.machine.files
     automatic = read_automatic(files.text(STATES)) if files.exists(STATES) else frozenset[str]()
-    text, default = _status(files)
+    text, default = dpkg_files.read_state(files)
+    yield from _index(look)
+    known = Known(automatic, dpkg_files.unpacked(files), _updates(look), _services(look))
     everywhere = set()
-    for seen in read_status(text, automatic, _unpacked(files), default):
+    for seen in read_status(text, known, default):
         if isinstance(seen, Software) and seen.architecture == "all":
             everywhere.add(seen.key)
         yield seen
     yield from _records(look, read_removed(text), everywhere)
 
 
-def _status(files: Files) -> tuple[str, str]:
-    """The text of dpkg's state, and the status of a stanza in it that says none."""
-    if files.exists(STATUS):
-        return files.text(STATUS), ""
-    if not files.exists(SINGLE):
-        raise Absent(f"{STATUS} is not on this machine: it has no Debian packages")
-    with files.directory(SINGLE) as directory:
-        names = [e.name for e in directory.entries() if e.kind == "file" and not e.name.endswith(".md5sums")]
-        text = "\n\n".join([directory.text(name).strip("\n") for name in names])
-        return text + "\n\n", "install ok installed"
+def _index(look: Look) -> Iterator[PackageIndex]:
+    """Apt's lists, where there are any."""
+    files = look.machine.files
+    if files.exists(apt_updates.LISTS) and any(
+        "_Packages" in e.name for e in files.entries(apt_updates.LISTS)
+    ):
+        yield PackageIndex(manager="apt", refreshed_at=look.newest(*apt_updates.FETCHED))
 
 
-def _unpacked(files: Files) -> dict[str, datetime]:
-    """When the file list of each package was written, which is when it was unpacked."""
-    found = [e for e in files.entries(LISTS) if e.name.endswith(".list")] if files.exists(LISTS) else []
-    return {e.name.removesuffix(".list"): datetime.fromtimestamp(e.mtime, UTC) for e in found}
+def _updates(look: Look) -> dict[tuple[str, str | None], Update]:
+    """What apt would upgrade; of a machine without apt nothing."""
+    if not look.machine.files.exists(apt_updates.LISTS):
+        return {}
+    return look.updates(apt_updates.DECIDING, apt_updates.ask)
+
+
+def _services(look: Look) -> dict[str, list[str]]:
+    """The services of each package, read again when dpkg's directory changed."""
+    files = look.machine.files
+    if not files.exists(dpkg_files.LISTS):
+        return {}
+    return look.kept("services", look.signs(dpkg_files.LISTS), lambda: dpkg_files.services(files))
+
+
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The packages in whose lists the file stands.
+
+    Raises: Absent, Denied, Broken.
+    """
+    for name, arch in dpkg_files.owners(machine.files, paths):
+        yield Owner("apt", name, arch)
 
 
 def _records(look: Look, removed: frozenset[str], everywhere: set[str]) -> Iterator[Record]:
@@ -238,8 +201,8 @@ def _records(look: Look, removed: frozenset[str], everywhere: set[str]) -> Itera
     # dpkg's log was read first: apt says what it will do before dpkg begins, so each step finds its reason.
     history = _read_history(look, zone, place)
     alone = list(history.over(since)) if never else []
-    yield from _alone(alone, everywhere)
-    yield from _steps(steps, history, place.known)
+    yield from map(_record, of_transactions(alone, everywhere))
+    yield from map(_record, of_steps(steps, history, place.known))
     if since and f"{look.scope}:{LOG}" in look.failed:
         return  # the next read of dpkg's log will need the same transactions
     if first := history.needed(oldest):
@@ -296,5 +259,11 @@ def _place(look: Look, path: str) -> _Place:
 
 
 collector = Collector(
-    collect, (Software, DEPENDS_ON), minutes(10), (STATUS, STATES, LOG, HISTORY), version=2, logged=True
+    collect,
+    (Software, DEPENDS_ON, PROVIDES, OWNS, PackageIndex),
+    minutes(10),
+    (STATUS, STATES, LOG, HISTORY, apt_updates.LISTS),
+    version=3,
+    logged=True,
+    owner=owner,
 )

@@ -92,14 +92,14 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
 
 
 def _graph(found: list[_Installed]) -> Iterator[Software | Edge]:
-    paths = {one.mark: one.software().path for one in found if one.used}
+    paths = {one.mark: one.software().node_id for one in found if one.used}
     for one in found:
         yield one.software()
     for one in found:
         for name in one.receipt.needs:
             end = paths.get(f"formula/{name}") or paths.get(f"cask/{name}")
-            if end and end != one.software().path:
-                yield Edge(DEPENDS_ON, one.software().path, end)
+            if end and end != one.software().node_id:
+                yield Edge(DEPENDS_ON, one.software().node_id, end)
 
 
 def _formulae(look: Look, prefix: str) -> Iterator[_Installed]:

@@ -87,7 +87,7 @@ def _packages(look: Look, prefix: str, there: There) -> Iterator[Software | Edge
     for software, package in found.values():
         for name in package.needs:
             if name in found and name != package.name:
-                yield Edge(DEPENDS_ON, software.path, found[name][0].path)
+                yield Edge(DEPENDS_ON, software.node_id, found[name][0].node_id)
 
 
 def _package(look: Look, path: str, entry: Entry) -> Package | None:

@@ -72,12 +72,12 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
         with look.part(f"{look.scope}:{installation}"):
             found = list(_deployments(look, installation))
             # An application may need a runtime of another installation, but finds one of its own first.
-            runtimes |= {one.reference: one.software.path for one in found}
+            runtimes |= {one.reference: one.software.node_id for one in found}
             for one in found:
                 yield one.software
             for one in found:
                 if end := runtimes.get(f"runtime/{one.runtime}"):
-                    yield Edge(DEPENDS_ON, one.software.path, end)
+                    yield Edge(DEPENDS_ON, one.software.node_id, end)
             yield from _records(look, installation, found)
 
 

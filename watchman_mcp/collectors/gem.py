@@ -122,7 +122,7 @@ def _graph(gems: Iterable[_Found]) -> Iterator[Software | Edge]:
     beside: defaultdict[str, dict[str, _Found]] = defaultdict(dict)
     for one in gems:
         # A default gem that was updated to the same version is listed twice.
-        beside[one.gem.name][one.software.path] = one
+        beside[one.gem.name][one.software.node_id] = one
     newest = {
         name: sorted(found.values(), key=cmp_to_key(_order), reverse=True) for name, found in beside.items()
     }
@@ -132,7 +132,7 @@ def _graph(gems: Iterable[_Found]) -> Iterator[Software | Edge]:
         for name, wishes in one.gem.needs.items():
             for other in newest.get(name, ()):
                 if other is not one and admits(wishes, other.gem.version):
-                    yield Edge(DEPENDS_ON, one.software.path, other.software.path)
+                    yield Edge(DEPENDS_ON, one.software.node_id, other.software.node_id)
                     break
 
 

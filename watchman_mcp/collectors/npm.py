@@ -100,7 +100,7 @@ def _packages(look: Look, manager: str, directory: str) -> Iterator[Software | E
         with look.part(f"npm:{directory}/{name}"):
             for other in (found[need] for need in one.needs if need in found and need != name):
                 if _finds(files, one.path, other):
-                    yield Edge(DEPENDS_ON, one.software.path, other.software.path)
+                    yield Edge(DEPENDS_ON, one.software.node_id, other.software.node_id)
 
 
 def _installed(files: Files, directory: str) -> Iterator[_Place]:

@@ -50,7 +50,7 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
     packages = _packages(look, f"{configuration.database}/local")
     found = [_software(package, configuration.holds(package) if known else None) for package in packages]
     yield from found
-    paths = [software.path for software in found]
+    paths = [software.node_id for software in found]
     for start, end in needs(packages):
         yield Edge(DEPENDS_ON, paths[start], paths[end])
     yield from _records(look, configuration.log)

@@ -90,7 +90,7 @@ def _distributions(look: Look, environment: _Environment) -> Iterator[Software |
     for one in own:
         for key in dict.fromkeys(needed(requirement, environment.version) for requirement in one.requires):
             if key in found and key != one.software.key:
-                yield Edge(DEPENDS_ON, one.software.path, found[key].software.path)
+                yield Edge(DEPENDS_ON, one.software.node_id, found[key].software.node_id)
 
 
 def _moment(found: _Found) -> datetime:

@@ -121,7 +121,7 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
     automatic = _automatic(look) if teller.manager == "zypper" else None
     found = [_software(package, teller, requested, automatic) for package in shown]
     yield from found
-    paths = [software.path for software in found]
+    paths = [software.node_id for software in found]
     for start, end in needs(shown, owners):
         yield Edge(DEPENDS_ON, paths[start], paths[end])
     for one in told:

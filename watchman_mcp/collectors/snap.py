@@ -49,7 +49,7 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
     for snap in snaps:
         base = found.get(meta(snap.name, snap.revision).get("base", ""))
         if base and base.key != snap.name:
-            yield Edge(DEPENDS_ON, found[snap.name].path, base.path)
+            yield Edge(DEPENDS_ON, found[snap.name].node_id, base.node_id)
     if state and state.odd:
         look.cannot(STATE, f"{state.odd} of its snaps cannot be understood and were left out")
     for step in state.steps if state else ():

@@ -174,6 +174,16 @@ class Files:
             _require(descriptor, path, modes.S_ISLNK)
             return os.readlink("", dir_fd=descriptor)
 
+    def real(self, path: str | PurePath) -> str:
+        """The path of what is at the end of this one, without links.
+
+        Raises: Absent, Denied, Broken.
+        """
+        with _held(locate(self.root, path)) as descriptor:
+            name = os.readlink(f"/proc/self/fd/{descriptor}")
+        root = os.path.realpath(self.root)
+        return name if root == "/" else name.removeprefix(root) or "/"
+
     def exists(self, path: str | PurePath) -> bool:
         """Whether anything is there; a link that leads nowhere is nothing.
 

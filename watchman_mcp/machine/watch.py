@@ -5,7 +5,7 @@ import stat as modes
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path, PurePath
 
@@ -36,16 +36,17 @@ _Identity = tuple[int, int]
 _Sign = tuple[int, int, int, int, int] | None
 
 
-async def changes(files_root: Path, paths: Iterable[str]) -> AsyncIterator[set[str]]:
+async def changes(files_root: Path, paths: Callable[[], frozenset[str]]) -> AsyncIterator[set[str]]:
     """Which of these files and directories of the machine changed, appeared or vanished, while asked.
 
     A file is watched through its directory, a directory through the names directly in it; what does not exist
-    yet is noticed when it appears. The first report is empty and says that from now on nothing is missed; the
-    others come at most twice a second.
+    yet is noticed when it appears. `paths` is asked again every few seconds: one that it did not name before
+    is told as changed once, for nobody knows since when. The first report is empty and says that from now on
+    nothing is missed; the others come at most twice a second.
 
     Raises: Broken (the kernel has no watches left).
     """
-    watch = _Watch(files_root, frozenset(paths))
+    watch = _Watch(files_root, paths)
     limiter = anyio.CapacityLimiter(1)
     try:
         await run_sync(watch.start, limiter=limiter)
@@ -131,7 +132,7 @@ class _View:
 class _Watch:
     """The kernel's watches for a set of paths; they follow the paths as directories come and go."""
 
-    def __init__(self, root: Path, paths: frozenset[str]) -> None:
+    def __init__(self, root: Path, paths: Callable[[], frozenset[str]]) -> None:
         self._root = root
         self._paths = paths
         self._view: _View | None = None
@@ -196,7 +197,7 @@ class _Watch:
             # A name that is not UTF-8, which anyone may create, ends these watches and hides what they saw.
             self._notify.close()
             self._notify, self._armed = None, {}
-            return set(self._paths), True
+            return set(self._paths()), True
         if isinstance(raw, str):
             return set(), False
         reported = {path for _, path in raw}
@@ -208,13 +209,14 @@ class _Watch:
     def _refresh(self) -> set[str]:
         """Look at every asked path, watch where they are now, and tell which look different."""
         changed: set[str] = set()
+        paths = self._paths()
         for _ in range(_ARM_ROUNDS):
             began = time.perf_counter()
-            view = _View(self._root, self._paths)
+            view = _View(self._root, paths)
             self._pause = max(_LOOK_SECONDS, (time.perf_counter() - began) / _LOOK_SHARE)
             if self._view is not None:
                 old = self._view.signs
-                changed |= {path for path, sign in view.signs.items() if sign != old[path]}
+                changed |= {path for path, sign in view.signs.items() if path not in old or sign != old[path]}
             if view.directories == self._armed:
                 self._view = view
                 break

@@ -59,7 +59,7 @@ class Label(BaseModel):
         LABELS[cls.__name__] = cls
 
     @property
-    def path(self) -> str:
+    def node_id(self) -> str:
         """The node's id without its host: `Software/apt/nginx/amd64/`."""
         values = self.__dict__
         return path_of(type(self), *[values[name] for name in self.identity])

@@ -84,7 +84,7 @@ class CollectorRun(Label):
     """A stretch of time in which one collector fared the same way."""
 
     identity: ClassVar = ("collector", "started_at")
-    volatile: ClassVar = frozenset({"last_at", "runs", "duration_ms", "items"})
+    volatile: ClassVar = frozenset({"last_at", "runs", "duration_ms", "items", "edges_left_out"})
 
     collector: str = Field(description="Name of the collector.")
     started_at: datetime = Field(description="First look of the stretch.")
@@ -93,6 +93,9 @@ class CollectorRun(Label):
     runs: int = Field(description="Looks in the stretch.")
     duration_ms: float = Field(description="How long the newest look took.")
     items: int = Field(description="Nodes, edges and records of the newest look.")
+    edges_left_out: int | None = Field(
+        default=None, description="Edges of the newest look whose other end is not known."
+    )
     looks_for: list[str] = Field(description="Labels that it brings.")
     managers: list[str] | None = Field(default=None, description="Package managers that it looks for.")
     unobserved: list[str] | None = Field(default=None, description="What could not be looked at, and why.")

@@ -1,15 +1,17 @@
-"""Packages: installed software of every manager and what it needs."""
+"""Packages: installed software of every manager, what it needs, what it brings, and what it could become."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
 from watchman_mcp.machine.versions import compare_versions
 
 from .base import EdgeType, Label
+from .configs import ConfigFile
+from .services import Service
 
 PASSING = ("half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending")
 """States of dpkg between two others."""
@@ -19,7 +21,9 @@ class Software(Label):
     """A package that is, or was, installed by a package manager."""
 
     identity: ClassVar = ("manager", "key", "architecture", "location")
-    volatile: ClassVar = frozenset({"installed_at", "size_bytes"})
+    volatile: ClassVar = frozenset(
+        {"installed_at", "size_bytes", "available", "available_from", "security_update"}
+    )
     word: ClassVar = "package"
     changed_at: ClassVar = "installed_at"
 
@@ -45,6 +49,19 @@ class Software(Label):
     )
     size_bytes: int | None = Field(default=None, description="Installed size in bytes.")
     summary: str | None = Field(default=None, description="One line about the package, by its author.")
+    stream: str | None = Field(
+        default=None,
+        description="Module stream, channel or branch that it follows, where a manager has them.",
+    )
+    available: str | None = Field(
+        default=None, description="Newer version that the manager would install, by its own cache."
+    )
+    available_from: str | None = Field(
+        default=None, description="Repository, suite or channel of that version."
+    )
+    security_update: bool | None = Field(
+        default=None, description="Whether the manager marks that version as a security update."
+    )
 
     @classmethod
     def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
@@ -84,3 +101,36 @@ class Software(Label):
 
 
 DEPENDS_ON = EdgeType("DEPENDS_ON", (Software,), (Software,), "The package needs this one to be installed.")
+PROVIDES = EdgeType("PROVIDES", (Software,), (Service,), "The package owns the service's unit file.")
+OWNS = EdgeType("OWNS", (Software,), (ConfigFile,), "The package brought this configuration file.")
+
+
+class PackageIndex(Label):
+    """What a manager knows of the versions that it could install: it keeps one, and this is how old it is.
+
+    A manager without one knows no updates, which is not the same as having none.
+    """
+
+    identity: ClassVar = ("manager", "location")
+    volatile: ClassVar = frozenset({"refreshed_at"})
+    word: ClassVar = "package"
+
+    manager: str = Field(description="Package manager: apt, dnf, brew, ...")
+    location: str | None = Field(default=None, description="Environment or prefix, where it has several.")
+    refreshed_at: datetime | None = Field(
+        default=None, description="When the manager last fetched what its repositories offer."
+    )
+
+    @classmethod
+    def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+        """Not the package itself came or went."""
+        return f"package_index_{'appeared' if before is None else 'vanished'}"
+
+
+class Owner(NamedTuple):
+    """A package that owns a file, by the parts of its identity that its manager tells; None: any."""
+
+    manager: str
+    key: str
+    architecture: str | None = None
+    location: str | None = None

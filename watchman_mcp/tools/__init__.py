@@ -16,7 +16,7 @@ from watchman_mcp.store.mirror import State
 F = TypeVar("F", bound=Callable[..., Any])
 Grade = Literal["observe", "operate"]
 
-INJECTED = ("store", "about", "look", "fleet", "cypher")
+INJECTED = ("store", "about", "look", "fleet", "cypher", "owners")
 """Parameters that the server gives and the model never sees."""
 
 CONDITIONAL = {"host": "fleet", "older_than": "fleet", "compare_with": "fleet", "language": "cypher"}

@@ -28,6 +28,7 @@ class Check(BaseModel):
     last_look: str | None = None
     took_ms: float | None = None
     rows: int | None = None
+    edges_left_out: int | None = None
     why: str | None = None
     cannot_see: list[str] | None = None
     fix: str | None = None
@@ -49,7 +50,12 @@ class ScanAnswer(Answer, Tail):
     looked: dict[str, str] = {}
 
 
-AREAS = {"packages": "Software", "metrics": "SystemMetrics", "load": "SystemMetrics", "disks": "DiskMetrics"}
+AREAS = {
+    "packages": "Software",
+    "metrics": "SystemMetrics",
+    "load": "SystemMetrics",
+    "disks": "DiskMetrics",
+}
 """Words that people use for the collectors of a label."""
 
 
@@ -94,6 +100,7 @@ def doctor(
                     last_look=frame.show(run["last_at"]),
                     took_ms=run["duration_ms"],
                     rows=run["items"],
+                    edges_left_out=run["edges_left_out"],
                     why=run["error"],
                     cannot_see=[*unseen[:20], *([f"and {len(unseen) - 20} more"] if len(unseen) > 20 else [])]
                     or None,

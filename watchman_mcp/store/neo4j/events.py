@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .packages import Chosen, regex
+from .globs import regex
+from .packages import Chosen
 
 Row = dict[str, Any]
 Ask = Callable[..., list[Row]]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from watchman_mcp.store.neo4j.globs import regex
 
 Row = dict[str, Any]
 Ask = Callable[..., list[Row]]
@@ -23,6 +24,7 @@ SAME = (
     "m.host IN $machines AND m.key = key AND m.manager = manager AND coalesce(m.version, '') = version "
     "AND coalesce(m.architecture, '') = architecture"
 )
+NEWER = "n.available IS NOT NULL AND n.gone_at IS NULL"
 IN_ORDER = "n.key, n.manager, coalesce(n.architecture, ''), coalesce(n.location, '')"
 
 
@@ -46,47 +48,6 @@ class Chosen:
     def given(self) -> dict[str, Any]:
         """What every query of these packages is given."""
         return {"machines": self.machines, **self.parameters}
-
-
-def regex(glob: str) -> str:
-    """A glob as the server's regular expression, in which no star is tried twice.
-
-    Each star takes the nearest place where what follows it fits, and keeps to it: a pattern of many stars
-    would else keep the server busy for minutes.
-    """
-    parts: list[list[str]] = [[]]
-    rest = glob
-    while rest:
-        one, rest = rest[0], rest[1:]
-        # a bracket that comes first in a class stands for itself
-        end = rest.find("]", 2 if rest[:1] in ("!", "^") else 1) if one == "[" else -1
-        if one == "*":
-            parts.append([])
-        elif end > 0:
-            parts[-1].append(_class(rest[:end]))
-            rest = rest[end + 1 :]
-        else:
-            parts[-1].append("." if one == "?" else _literal(one))
-    first, *others = ["".join(part) for part in parts]
-    if not others:
-        return f"(?s){first}"
-    return f"(?s){first}{''.join(f'(?>.*?{part})' for part in others[:-1] if part)}.*{others[-1]}"
-
-
-def _class(text: str) -> str:
-    negated = text[0] in "!^"
-    # the server refuses a range that runs backwards; it holds nothing
-    body = _RANGE.sub(lambda found: found[0] if found[1] <= found[2] else "", text[negated:])
-    if not body:
-        return "." if negated else "(?!)"
-    return f"[{'^' if negated else ''}{''.join(c if c == '-' else _literal(c) for c in body)}]"
-
-
-_RANGE = re.compile("(.)-(.)", re.DOTALL)
-
-
-def _literal(letter: str) -> str:
-    return letter if letter.isalnum() else f"\\{letter}"
 
 
 class Packages:
@@ -209,6 +170,41 @@ class Packages:
             "RETURN DISTINCT o.key AS key ORDER BY key"
         )
         return [row["key"] for row in self._ask(query, node=node)]
+
+    def brings(self, node: str, kind: str) -> list[str]:
+        """Names of the services that a package PROVIDES, or paths of the configuration files that it OWNS."""
+        query = (
+            f"MATCH (:Software {{id: $node}})-[r:{'PROVIDES' if kind == 'PROVIDES' else 'OWNS'}]->(o) "
+            "WHERE r.gone_at IS NULL RETURN DISTINCT coalesce(o.path, o.name) AS name ORDER BY name"
+        )
+        return [row["name"] for row in self._ask(query, node=node) if row["name"]]
+
+    def updates(self, chosen: Chosen, limit: int, offset: int) -> list[Row]:
+        """Packages that are there with a newer version available, security updates first."""
+        query = (
+            f"MATCH (n:Software) WHERE {chosen.where()} AND {NEWER} WITH n ORDER BY "
+            f"coalesce(n.security_update, false) DESC, {IN_ORDER}, n.host SKIP $offset LIMIT $limit "
+            "RETURN n {.*} AS row"
+        )
+        rows = self._ask(query, offset=offset, limit=limit, **chosen.given)
+        return [row["row"] for row in rows]
+
+    def update_totals(self, chosen: Chosen) -> list[Row]:
+        """How many packages have a newer version, and how many a security update, by manager."""
+        query = (
+            f"MATCH (n:Software) WHERE {chosen.where()} AND {NEWER} RETURN n.manager AS word, "
+            "count(*) AS n, count(CASE WHEN n.security_update THEN 1 END) AS security"
+        )
+        return self._ask(query, **chosen.given)
+
+    def indexes(self, chosen: Chosen) -> list[Row]:
+        """Of which managers the machines know newer versions, and when they fetched what they know."""
+        query = (
+            "MATCH (n:PackageIndex) WHERE n.host IN $machines AND n.gone_at IS NULL AND "
+            "n.manager IS NOT NULL RETURN n.manager AS manager, n.location AS location, "
+            "n.refreshed_at AS refreshed_at"
+        )
+        return self._ask(query, machines=chosen.machines)
 
     def events(self, node: str, limit: int) -> list[Row]:
         """What happened to a package, newest first."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from watchman_mcp.errors import InvalidRequest
-from watchman_mcp.schema.packages import Software
+from watchman_mcp.schema.packages import PackageIndex, Software
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools import reads
 from watchman_mcp.tools.answers import Cursor, Frame, Host, Limit, Since, Until, clamp, frame_of
@@ -20,47 +20,47 @@ from .choosing import choose, manager_named
 from .history import history
 from .installed import installed
 from .local import Local
+from .owners import Owners
+from .owners import owner_of as owners_of
 from .remote import Remote
 from .several import differing, installed_on_several, older
 from .source import Source
+from .updates import updates
 
 
-@reads(title="Packages", needs=(Software,), always=True)
+@reads(title="Packages", needs=(Software, PackageIndex), always=True)
 def query_packages(
     store: Store,
-    name: Annotated[str, Field(description="Name, part or glob; exact match first")] = "",
+    name: Annotated[str, Field(description="Name, part or glob")] = "",
     view: Annotated[
-        Literal["auto", "installed", "history"],
-        Field(description="auto: history if since, until or action is given"),
+        Literal["auto", "installed", "history", "updates"],
+        Field(description="auto: history if since, until or action"),
     ] = "auto",
     manager: Annotated[
         str, Field(description="apt, dnf, brew, npm, ...; python = pip, pipx, uv and distribution packages")
     ] = "",
     action: Annotated[Literal["any", "install", "update", "remove", "downgrade"], Field()] = "any",
+    owner_of: Annotated[str, Field(description="File path: who owns it")] = "",
     since: Since = "",
     until: Until = "",
     limit: Limit = 50,
     cursor: Cursor = "",
     host: Host = "",
-    older_than: Annotated[str, Field(description="Version; needs name, default host *")] = "",
-    compare_with: Annotated[str, Field(description="Other host: what differs there")] = "",
+    older_than: Annotated[str, Field(description="Version; with name, host=*")] = "",
+    compare_with: Annotated[str, Field(description="Other host")] = "",
     fleet: Fleet | None = None,
+    owners: Owners | None = None,
 ) -> PackagesAnswer:
-    """Installed software, when each package was installed or last updated, and by which command.
-
-    All package managers. Totals per action and manager cover all pages.
+    """Installed software, when each package was installed or last updated, by which command, and pending
+    (security) updates. All package managers. Totals per action and manager cover all pages.
     """
-    wants_history = view == "history" or (view == "auto" and bool(since or until or action != "any"))
-    if (older_than or compare_with) and (wants_history or (older_than and compare_with)):
-        raise InvalidRequest(
-            "older_than and compare_with each look at what is installed now: give one of them, without "
-            "view=history, action, since and until"
-        )
-    if older_than and not name:
-        raise InvalidRequest("older_than needs the name of a package, a part of it or a glob")
+    past = view == "history" or (view != "installed" and bool(since or until or action != "any"))
+    _of_now(view, past, name, host, older_than=older_than, compare_with=compare_with, owner_of=owner_of)
     frame = elsewhere(store, fleet, host or ("*" if older_than else ""), (Software,)) or frame_of(
         store, (Software,)
     )
+    if owner_of and owners:
+        return owners_of(store, frame, owners, owner_of, manager_named(manager))
     source = _source(store, frame, name, manager)
     if compare_with:
         return _compared(store, fleet, frame, source, compare_with, name, manager, clamp(limit), cursor)
@@ -71,11 +71,30 @@ def query_packages(
         return refusal
     if older_than:
         return older(source, frame, older_than.strip(), clamp(limit), cursor)
-    if wants_history:
+    if view == "updates":
+        return updates(source, frame, clamp(limit), cursor)
+    if past:
         return history(source, frame, action, asked, clamp(limit), cursor, bool(since or until))
     if isinstance(source, Remote) and isinstance(frame, Elsewhere) and frame.several:
         return installed_on_several(source, frame, clamp(limit), cursor)
     return installed(source, frame, clamp(limit), cursor)
+
+
+def _of_now(view: str, past: bool, name: str, host: str, **now: str) -> None:
+    """Refuse what cannot be asked together.
+
+    Raises: InvalidRequest.
+    """
+    words = [word for word, given in now.items() if given] + (["view=updates"] if view == "updates" else [])
+    if len(words) > 1 or (words and past):
+        raise InvalidRequest(
+            f"{' and '.join(words)}: each looks at what is installed now; give one of them, without "
+            "view=history, action, since and until"
+        )
+    if words == ["older_than"] and not name:
+        raise InvalidRequest("older_than needs the name of a package, a part of it or a glob")
+    if words == ["owner_of"] and (host or name):
+        raise InvalidRequest("owner_of asks about a file of this machine: give it without host and name")
 
 
 def _source(store: Store, frame: Frame, name: str, manager: str) -> Source:

@@ -39,9 +39,13 @@ class Package(BaseModel):
     name: str
     version: str | None = None
     other: str | None = None
+    available: str | None = None
+    available_from: str | None = None
+    security: bool | None = None
     manager: str
     architecture: str | None = None
     location: str | None = None
+    stream: str | None = None
     hosts: list[str] | None = None
     installed_at: str | None = None
     removed_at: str | None = None
@@ -53,6 +57,8 @@ class Package(BaseModel):
     summary: str | None = None
     depends_on: list[str] | None = None
     needed_by: list[str] | None = None
+    provides: list[str] | None = None
+    configs: list[str] | None = None
     history: list[str] | None = None
 
 

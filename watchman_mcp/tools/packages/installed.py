@@ -58,6 +58,9 @@ def package_of(source: Source, frame: Frame, row: Any, detailed: bool, named: bo
         manager=row["manager"],
         architecture=row["architecture"] if detailed else None,
         location=row["location"],
+        stream=row["stream"] if detailed else None,
+        available=row["available"] if named else None,
+        security=True if named and row["available"] and row["security_update"] else None,
         installed_at=frame.show(row["installed_at"]),
         removed_at=frame.show(_removed_at(source, row)),
         requested=bool(row["requested"])
@@ -72,6 +75,8 @@ def package_of(source: Source, frame: Frame, row: Any, detailed: bool, named: bo
         package.summary = row["summary"]
         package.depends_on = _some(source.ends(row["id"], outward=True))
         package.needed_by = _some(source.ends(row["id"], outward=False))
+        package.provides = _some(source.brings(row["id"], "PROVIDES"))
+        package.configs = _some(source.brings(row["id"], "OWNS"))
         package.history = _lines(source, frame, row)
     return package
 

@@ -30,6 +30,10 @@ TOLD: Columns = {
 }
 
 
+BROUGHT = {"PROVIDES": ("Service", "name"), "OWNS": ("ConfigFile", "path")}
+NEWER = "available IS NOT NULL AND gone_at IS NULL"
+
+
 class Local:
     """The chosen packages of this machine."""
 
@@ -67,6 +71,37 @@ class Local:
             "AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL ORDER BY 1"
         )
         return [row["key"] for row in self._store.read(sql, (node,))]
+
+    def brings(self, node: str, kind: str) -> list[str]:
+        """Names of the services that a package PROVIDES, or paths of the configuration files that it OWNS."""
+        label, name = BROUGHT[kind]
+        sql = (
+            f"SELECT o.{name} AS name FROM _edges e JOIN {label} o ON o.id = e.end WHERE e.start = ? "
+            "AND e.type = ? AND e.gone_at IS NULL ORDER BY 1"
+        )
+        return [row["name"] for row in self._store.read(sql, (node, kind))]
+
+    def updates(self, limit: int, offset: int) -> list[Any]:
+        """Those that are there with a newer version available, security updates first."""
+        sql = (
+            f"SELECT * FROM Software WHERE {self._chosen.where()} AND {NEWER} ORDER BY security_update "
+            "DESC, key, manager, architecture, location LIMIT :limit OFFSET :offset"
+        )
+        return self._store.read(sql, {**self._chosen.parameters, "limit": limit, "offset": offset})
+
+    def update_totals(self) -> list[Any]:
+        """How many have a newer version, and how many of these are security updates, by manager."""
+        sql = (
+            "SELECT manager AS word, count(*) AS n, count(nullif(security_update, 0)) AS security "
+            f"FROM Software WHERE {self._chosen.where()} AND {NEWER} GROUP BY 1"
+        )
+        return self._store.read(sql, self._chosen.parameters)
+
+    def indexes(self) -> list[Any]:
+        """What the managers know of newer versions: of which manager, and when it was fetched."""
+        return self._store.read(
+            "SELECT manager, location, refreshed_at FROM PackageIndex WHERE gone_at IS NULL"
+        )
 
     def events(self, node: str, limit: int) -> list[Any]:
         """What happened to a package, newest first."""

@@ -43,6 +43,22 @@ class Remote:
         """What a package needs, by name, or else what needs it."""
         return self._packages.ends(node, outward=outward)
 
+    def brings(self, node: str, kind: str) -> list[str]:
+        """Names of the services that a package PROVIDES, or paths of the configuration files that it OWNS."""
+        return self._packages.brings(node, kind)
+
+    def updates(self, limit: int, offset: int) -> list[Any]:
+        """Those that are there with a newer version available, security updates first."""
+        return [Kept(row) for row in self._packages.updates(self.chosen, limit, offset)]
+
+    def update_totals(self) -> list[Any]:
+        """How many have a newer version, and how many of these are security updates, by manager."""
+        return self._packages.update_totals(self.chosen)
+
+    def indexes(self) -> list[Any]:
+        """What the managers know of newer versions: of which manager, and when it was fetched."""
+        return self._packages.indexes(self.chosen)
+
     def events(self, node: str, limit: int) -> list[Any]:
         """What happened to a package, newest first."""
         return [Kept(row) for row in self._packages.events(node, limit)]

@@ -27,6 +27,18 @@ class Source(Protocol):
     def ends(self, node: str, *, outward: bool) -> list[str]:
         """What a package needs, by name, or else what needs it."""
 
+    def brings(self, node: str, kind: str) -> list[str]:
+        """Names of the services that a package PROVIDES, or paths of the configuration files that it OWNS."""
+
+    def updates(self, limit: int, offset: int) -> list[Any]:
+        """Those that are there with a newer version available, security updates first."""
+
+    def update_totals(self) -> list[Any]:
+        """How many have a newer version, and how many of these are security updates, by manager."""
+
+    def indexes(self) -> list[Any]:
+        """What the managers know of newer versions: of which manager, and when it was fetched."""
+
     def events(self, node: str, limit: int) -> list[Any]:
         """What happened to a package, newest first."""
 
