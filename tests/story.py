@@ -79,7 +79,7 @@ class Story:
     def look(
         self,
         minutes: float,
-        packages: Iterable[Software] = (),
+        packages: Iterable[Label] = (),
         *,
         collector: str = "apt",
         scope: str = "",
@@ -133,7 +133,7 @@ class Story:
             ghosts[about.node_id] = NodeRow("Software", about.node_id, dict(about.__dict__), scope, event.ts)
             rows.append(EventRow(event.node_id, dict(event.__dict__), scope, about.node_id))
         told = {row.acted_on or "": row for row in rows}
-        labels = frozenset({"Host"} if collector == "host" else {"Software"})
+        labels = frozenset({"Host"} if collector == "host" else {"Software", "PackageIndex"})
         sight = history.Sight(
             collector, labels, True, self.ago(minutes), "1", {scope: shot}, list(protected), told
         )

@@ -78,8 +78,8 @@ def _write(path: Path, text: str, *, executable: bool = False) -> None:
 class Repository:
     """An apt repository in a directory, in which all versions of a package stay side by side."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, suite: str = "stable") -> None:
+        self.path, self.suite = path, suite
         self._stanzas: list[str] = []
         path.mkdir(parents=True, exist_ok=True)
 
@@ -96,14 +96,16 @@ class Repository:
         (self.path / "Packages").write_text(index)
         digest = hashlib.sha256(index.encode()).hexdigest()
         (self.path / "Release").write_text(
-            "Origin: Tests\nLabel: Tests\nSuite: stable\nCodename: tests\n"
+            f"Origin: Tests\nLabel: Tests\nSuite: {self.suite}\nCodename: tests\n"
             f"SHA256:\n {digest} {len(index.encode())} Packages\n"
         )
 
     def publish(self, machine: Machine) -> None:
         """Bring the repository into the machine and let its apt read it."""
-        machine.copy_in(self.path, REPOSITORY)
-        machine.write("/etc/apt/sources.list.d/tests.list", f"deb [trusted=yes] file:{REPOSITORY} ./\n")
+        place = REPOSITORY if self.suite == "stable" else f"{REPOSITORY}-{self.suite}"
+        machine.copy_in(self.path, place)
+        source = f"/etc/apt/sources.list.d/tests-{self.suite}.list"
+        machine.write(source, f"deb [trusted=yes] file:{place} ./\n")
         machine.run(["apt-get", "update", "--quiet"])
 
 

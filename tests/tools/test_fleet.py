@@ -16,6 +16,7 @@ from mcp import Client
 from tests.fleet import followed, new_host, settings_of
 from tests.rigs import neo4j
 from tests.story import Story, about, busy_week, package, serving
+from watchman_mcp.schema.packages import PackageIndex
 from watchman_mcp.settings import Neo4j
 from watchman_mcp.store.neo4j.connection import Database
 from watchman_mcp.store.neo4j.fleet import Fleet
@@ -128,7 +129,9 @@ def machines(neo4j_server: neo4j.Server, tmp_path_factory: pytest.TempPathFactor
     web2.sample(1, cpu=93.5, used=15.9, disks={"/": (46.0, 4.0), "/srv": (1.0, 9.0)})
 
     odd = told.begin(HOSTILE, "odd")
-    odd.look(30, [package("openssl", "3.0.15~rc1-1"), package("half", state="unpacked")])
+    newer = {"available": "3.0.15-1", "available_from": "stable-security", "security_update": True}
+    rows = [package("openssl", "3.0.15~rc1-1", **newer), package("half", state="unpacked", available="2.0")]
+    odd.look(30, [*rows, PackageIndex(manager="apt", refreshed_at=odd.ago(500))])
     neo4j.wipe(neo4j_server)
     told.mirror(neo4j_server)
     yield told
@@ -183,6 +186,8 @@ def same(tool: str, answer: dict[str, Any]) -> dict[str, Any]:
         ("query_packages", {"view": "history", "name": "package-00*"}),
         ("query_packages", {"view": "history", "manager": "pip"}),
         ("query_packages", {"since": "3d"}),
+        ("query_packages", {"view": "updates"}),
+        ("query_packages", {"view": "updates", "name": "half"}),
         ("query_packages", {"action": "update", "name": "package-001"}),
         ("query_packages", {"action": "update", "name": "openssl"}),
         ("query_packages", {"action": "remove"}),
@@ -323,6 +328,17 @@ def test_equal_packages_are_one_line_with_the_machines_that_have_them(machines: 
         ],
         "unobserved": [{"what": "web1: python:/root", "why": "permission denied"}],
     }
+
+
+def test_newer_versions_anywhere_are_told_with_their_machine(ask: Asked) -> None:
+    answer = ask("query_packages", view="updates", host="*")
+
+    assert [(item["name"], item.get("security")) for item in answer["items"]] == [
+        ("openssl", True),
+        ("half", None),
+    ]
+    assert all(len(item["hosts"]) == 1 for item in answer["items"])
+    assert answer["totals"] == {"items": 2, "security": 1, "apt": 2}
 
 
 def test_older_than_follows_the_rule_of_the_manager(ask: Asked) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.story import Story, about, busy_week, package
+from watchman_mcp.schema.packages import PackageIndex
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
 from watchman_mcp.tools.overview import overview
@@ -63,9 +64,21 @@ def test_the_machine_is_told_on_one_screen(store: Store, story: Story) -> None:
         ],
         "packages": {"apt": 2},
         "changes_today": {"since": midnight().isoformat(timespec="seconds"), "events": 0, "by_type": {}},
-        "more": "system_metrics: load and disks. query_packages: software. what_changed: changes. "
+        "more": "system_metrics: load and disks. query_packages: software, updates. what_changed: changes. "
         "doctor: what cannot be seen.",
     }
+
+
+def test_newer_versions_are_counted_where_a_manager_can_know_them(store: Store, story: Story) -> None:
+    newer = [
+        package("vim", available="2.0", security_update=True),
+        package("jq", available="2.0", security_update=False),
+    ]
+    story.look(60, newer)
+    assert "updates" not in ask(store)
+
+    story.look(50, [*newer, PackageIndex(manager="apt")])
+    assert ask(store)["updates"] == {"available": 2, "security": 1}
 
 
 def test_before_any_look_nothing_can_be_told(store: Store) -> None:

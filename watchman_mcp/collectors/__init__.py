@@ -117,7 +117,7 @@ class Look:
         It is asked again when one of the `deciding` paths changed; not at the first look, which people wait
         for. What it cannot tell is said.
         """
-        what = f"{self.scope}: updates"
+        what = f"{self.scope}:updates"
         try:
             if not self.machine.live:
                 raise Absent("newer versions can be asked for on the running machine only")

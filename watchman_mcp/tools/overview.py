@@ -23,6 +23,11 @@ from .resources.samples import disks, newest_sample
 from .resources.several import FULL_PERCENT, whole
 from .resources.source import Local, Remote, Source
 
+NEWER = (
+    "SELECT count(*) AS n, count(nullif(security_update, 0)) AS security, "
+    "(SELECT count(*) FROM PackageIndex WHERE gone_at IS NULL) AS indexes "
+    "FROM Software WHERE available IS NOT NULL AND gone_at IS NULL"
+)
 SHOWN_TYPES = 6
 """Types of events that are counted apart, the most frequent ones."""
 
@@ -45,11 +50,12 @@ class OverviewAnswer(Answer, Tail):
     load: Load | None = None
     disks: list[Disk] | None = None
     packages: dict[str, int] | None = None
+    updates: dict[str, int] | None = None
     changes_today: Lines | None = None
     problems: list[str] | None = None
     hosts: list[HostLine] | None = None
     more: str = (
-        "system_metrics: load and disks. query_packages: software. what_changed: changes. "
+        "system_metrics: load and disks. query_packages: software, updates. what_changed: changes. "
         "doctor: what cannot be seen."
     )
 
@@ -82,6 +88,7 @@ def overview(store: Store, about: About, host: Host = "", fleet: Fleet | None = 
         load=_load(sample) if sample else None,
         disks=[Disk(**d.model_dump(exclude={"used_gb", "inodes_percent"})) for d in disks(source, 3)] or None,
         packages=dict(packages),
+        updates=_updates(far, store),
         changes_today=_changes(store, frame),
         problems=[*([] if far else _troubles(store, about)), *_problems(source, sample, odd)] or None,
         **envelope,
@@ -134,6 +141,14 @@ def _packages(rows: list[Any]) -> tuple[Counter[str], int]:
     for row in rows:
         packages[row["manager"]] += row["n"]
     return packages, sum(row["n"] for row in rows if row["state"] not in (None, "installed"))
+
+
+def _updates(far: Elsewhere | None, store: Store) -> dict[str, int] | None:
+    """How many newer versions there are, by query_packages view=updates; None where no manager can tell."""
+    rows = far.fleet.packages.newer(far.only.machine) if far else store.read(NEWER)
+    if not rows or not rows[0]["indexes"]:
+        return None
+    return {"available": rows[0]["n"], "security": rows[0]["security"]}
 
 
 def _midnight(frame: Frame) -> datetime:

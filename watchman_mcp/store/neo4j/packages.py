@@ -138,6 +138,16 @@ class Packages:
             machine=machine,
         )
 
+    def newer(self, machine: str) -> list[Row]:
+        """How many packages of a machine have a newer version, and of how many managers that is known."""
+        return self._ask(
+            "OPTIONAL MATCH (i:PackageIndex) WHERE i.host = $machine AND i.gone_at IS NULL "
+            "WITH count(i) AS indexes OPTIONAL MATCH (n:Software) WHERE n.host = $machine AND n.available IS "
+            "NOT NULL AND n.gone_at IS NULL RETURN indexes, count(n) AS n, "
+            "count(CASE WHEN n.security_update THEN 1 END) AS security",
+            machine=machine,
+        )
+
     # One machine
 
     def totals(self, chosen: Chosen) -> list[Row]:

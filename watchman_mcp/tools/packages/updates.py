@@ -26,7 +26,7 @@ def updates(source: Source, frame: Frame, limit: int, cursor: str) -> PackagesAn
     indexes = source.indexes()
     told = {row["manager"] for row in indexes}
     silent = sorted(source.totals().keys() - told)
-    if answer.found == "none" and any(one.what.endswith(": updates") for one in frame.unseen()):
+    if answer.found == "none" and any(one.what.endswith(":updates") for one in frame.unseen()):
         answer.found = "cannot_tell"  # a manager that has packages here was not asked, or could not answer
     answer.source = _ages(frame, indexes)
     if silent:
