@@ -1,0 +1,302 @@
+"""The network: interfaces, routes, firewall, name servers, tunnels, and who can reach what listens."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from .base import EdgeType, Label
+from .services import Service
+
+NAMESPACE = Field(
+    default=None, description="Network namespace, where it is not the daemon's own: a name, or its inode."
+)
+
+
+class NetworkInterface(Label):
+    """A network interface."""
+
+    identity: ClassVar = ("namespace", "name")
+    volatile: ClassVar = frozenset({"index", "speed_mbps"})
+    word: ClassVar = "interface"
+
+    name: str = Field(description="Name: eth0.")
+    namespace: str | None = NAMESPACE
+    state: str | None = Field(default=None, description="UP, DOWN, or what else the kernel says of its link.")
+    kind: str | None = Field(
+        default=None, description="loopback, ethernet, wifi, bridge, bond, vlan, veth, tun, wireguard, ..."
+    )
+    mac_address: str | None = Field(default=None, description="Hardware address.")
+    ip_addresses: list[str] | None = Field(default=None, description="Its addresses.")
+    networks: list[str] | None = Field(
+        default=None, description="The same with the length of the network: 192.168.1.100/24."
+    )
+    mtu: int | None = Field(default=None, description="Longest packet in bytes.")
+    master: str | None = Field(default=None, description="Bridge or bond that it belongs to.")
+    parent: str | None = Field(default=None, description="Interface that it lies upon, such as a vlan's.")
+    vlan: int | None = Field(default=None, description="Its vlan.")
+    index: int | None = Field(default=None, description="The kernel's number of it.")
+    speed_mbps: int | None = Field(default=None, description="Speed of the link in megabits per second.")
+
+    @classmethod
+    def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+        """An interface that goes up or down has events of these names; so has one that comes or goes."""
+        if before is None or after is None or before["state"] == after["state"]:
+            return Label.event_type.__func__(cls, before, after)  # type: ignore[attr-defined, no-any-return] # a classmethod of the base, asked for this class
+        return "interface_up" if after["state"] == "UP" else "interface_down"
+
+
+class Route(Label):
+    """One way to a network, as the kernel has it; a route with several next hops is one each."""
+
+    identity: ClassVar = ("namespace", "table", "destination", "gateway", "interface", "metric", "type")
+    word: ClassVar = "route"
+
+    destination: str = Field(description="Network that it leads to: default, 10.0.0.0/8.")
+    namespace: str | None = NAMESPACE
+    family: str = Field(description="ipv4 or ipv6.")
+    table: str = Field(description="Routing table: main, local, or its number.")
+    type: str = Field(default="unicast", description="unicast, blackhole, unreachable, ...")
+    gateway: str | None = Field(default=None, description="Next hop.")
+    interface: str | None = Field(default=None, description="Interface that it goes out of.")
+    metric: int | None = Field(default=None, description="Lower is preferred.")
+    source: str | None = Field(default=None, description="Address that it gives to what is sent.")
+    protocol: str | None = Field(default=None, description="Who made it: kernel, boot, static, dhcp, ra.")
+    scope: str | None = Field(default=None, description="global, link or host.")
+
+
+class RoutingRule(Label):
+    """A policy rule: which routing table counts for what."""
+
+    identity: ClassVar = ("namespace", "family", "priority", "selector", "table")
+    word: ClassVar = "route"
+
+    priority: int = Field(description="Rules are tried from the lowest on.")
+    namespace: str | None = NAMESPACE
+    family: str = Field(description="ipv4 or ipv6.")
+    selector: str = Field(default="", description="What it is for: from 10.0.0.0/8, fwmark 0x1; empty: all.")
+    table: str = Field(default="", description="Table that it looks in.")
+    action: str | None = Field(
+        default=None, description="What else it does: blackhole, unreachable, goto 100."
+    )
+
+
+class FirewallChain(Label):
+    """A list of firewall rules in their order."""
+
+    identity: ClassVar = ("namespace", "backend", "family", "table", "name")
+    word: ClassVar = "firewall"
+
+    name: str = Field(description="Name: INPUT.")
+    namespace: str | None = NAMESPACE
+    backend: str = Field(description="nftables, iptables or ip6tables (the legacy kind).")
+    family: str = Field(description="ip, ip6, inet, bridge, arp or netdev.")
+    table: str = Field(description="Table that it belongs to: filter.")
+    hook: str | None = Field(
+        default=None, description="Where packets enter it: input, forward, ...; none: by jumps only."
+    )
+    priority: int | None = Field(default=None, description="Chains of one hook run from the lowest on.")
+    policy: str | None = Field(default=None, description="What becomes of packets that no rule decides.")
+    rules: list[str] | None = Field(default=None, description="Keys of its rules in order.")
+    made_by: str | None = Field(
+        default=None, description="ufw, firewalld, docker, ..., where its name tells."
+    )
+
+    @classmethod
+    def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+        """A chain that lost all of its rules was flushed."""
+        if before and after and before["rules"] and not after["rules"]:
+            return "firewall_flushed"
+        what = "appeared" if before is None else "vanished" if after is None else "changed"
+        return f"firewall_chain_{what}"
+
+
+class FirewallRule(Label):
+    """One firewall rule; its place among others is the chain's."""
+
+    identity: ClassVar = ("namespace", "backend", "family", "table", "chain", "key")
+    volatile: ClassVar = frozenset({"rule_num", "handle", "packets", "bytes"})
+    word: ClassVar = "firewall"
+
+    key: str = Field(description="Hash of what it says, and its number among equal ones of its chain.")
+    namespace: str | None = NAMESPACE
+    backend: str = Field(description="nftables, iptables or ip6tables (the legacy kind).")
+    family: str = Field(description="ip, ip6, inet, bridge, arp or netdev.")
+    table: str = Field(description="Table.")
+    chain: str = Field(description="Chain: INPUT.")
+    rule_num: int | None = Field(
+        default=None, description="Its place in the chain when it was last looked at."
+    )
+    handle: int | None = Field(default=None, description="The kernel's number of it.")
+    target: str | None = Field(
+        default=None, description="ACCEPT, DROP, REJECT, RETURN, a chain, ...; none: it only counts or marks."
+    )
+    protocol: str | None = Field(default=None, description="tcp, udp, icmp, ...; none: any.")
+    port: int | None = Field(default=None, description="The one port that it is for.")
+    ports: str | None = Field(
+        default=None, description="Its ports as ranges: 22,80,8000-8100; a ! before: all others."
+    )
+    source: str | None = Field(default=None, description="Networks that packets come from; none: any.")
+    destination: str | None = Field(default=None, description="Networks that packets go to; none: any.")
+    in_interface: str | None = Field(default=None, description="Interfaces that they come in by.")
+    out_interface: str | None = Field(default=None, description="Interfaces that they leave by.")
+    states: list[str] | None = Field(default=None, description="States of connections that it is for.")
+    opaque: str | None = Field(
+        default=None, description="A condition that cannot be understood here, as it is written."
+    )
+    text: str = Field(description="The rule as its tool would write it, without counters.")
+    comment: str | None = Field(default=None, description="What its author wrote beside it.")
+    packets: int | None = Field(default=None, description="Packets that it met.")
+    bytes: int | None = Field(default=None, description="Bytes of these.")
+
+
+class DNSServer(Label):
+    """A name server that this machine asks."""
+
+    identity: ClassVar = ("source", "interface", "ip", "port")
+    volatile: ClassVar = frozenset({"answers", "latency_ms", "checked_at"})
+    word: ClassVar = "dns"
+
+    ip: str = Field(description="Its address.")
+    port: int = Field(default=53, description="Its port.")
+    provider: str | None = Field(default=None, description="Who runs it, for well-known servers: Google.")
+    source: str = Field(description="What names it: resolv.conf, systemd-resolved, NetworkManager, dnsmasq.")
+    interface: str | None = Field(default=None, description="Interface that it is asked for.")
+    position: int | None = Field(default=None, description="Its place in the order in which they are asked.")
+    domains: list[str] | None = Field(
+        default=None, description="Names that it is asked for; ~ before: nothing else."
+    )
+    transport: str | None = Field(default=None, description="plain, or tls: DNS over TLS.")
+    options: list[str] | None = Field(default=None, description="Options of resolv.conf.")
+    answers: str | None = Field(default=None, description="Whether it answered a test: yes, or why not.")
+    latency_ms: float | None = Field(default=None, description="How long its answer took, in milliseconds.")
+    checked_at: datetime | None = Field(default=None, description="When it was asked.")
+
+
+class VPNConnection(Label):
+    """A tunnel to a peer."""
+
+    identity: ClassVar = ("namespace", "type", "interface", "peer")
+    volatile: ClassVar = frozenset({"last_handshake", "received_bytes", "sent_bytes"})
+    word: ClassVar = "vpn"
+
+    type: str = Field(description="wireguard, openvpn, tailscale, ipsec or tun.")
+    namespace: str | None = NAMESPACE
+    interface: str | None = Field(default=None, description="Interface of the tunnel.")
+    peer: str | None = Field(
+        default=None, description="What tells the peer from others: its public key, its name."
+    )
+    peer_endpoint: str | None = Field(default=None, description="Where the peer is: vpn.example.com:51820.")
+    status: str = Field(description="active, stale (no sign of the peer for minutes) or down.")
+    connected_at: datetime | None = Field(
+        default=None, description="Since when it is connected, where that is told."
+    )
+    last_handshake: datetime | None = Field(default=None, description="Newest sign of the peer.")
+    allowed_ips: list[str] | None = Field(default=None, description="Networks that lie behind the peer.")
+    carries_default: bool | None = Field(
+        default=None, description="Whether traffic to the internet goes through it."
+    )
+    received_bytes: int | None = Field(default=None, description="Bytes received.")
+    sent_bytes: int | None = Field(default=None, description="Bytes sent.")
+
+    @classmethod
+    def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+        """A tunnel connects when it becomes active, and disconnects when it is so no longer."""
+        was, now = (side is not None and side["status"] == "active" for side in (before, after))
+        if was != now:
+            return "vpn_connected" if now else "vpn_disconnected"
+        return Label.event_type.__func__(cls, before, after)  # type: ignore[attr-defined, no-any-return] # a classmethod of the base, asked for this class
+
+
+class NetworkEndpoint(Label):
+    """Something that listens: a port, or a path of this machine."""
+
+    identity: ClassVar = ("namespace", "protocol", "address", "port", "path", "interface")
+    volatile: ClassVar = frozenset({"pid", "connections"})
+    word: ClassVar = "port"
+
+    protocol: str = Field(description="tcp, udp or unix.")
+    namespace: str | None = NAMESPACE
+    address: str | None = Field(
+        default=None, description="Address that it listens on; 0.0.0.0 and :: are all."
+    )
+    port: int | None = Field(default=None, description="Its port.")
+    path: str | None = Field(default=None, description="Path of a unix socket; @ before: abstract.")
+    interface: str | None = Field(default=None, description="Interface that it is bound to.")
+    process: str | None = Field(default=None, description="Name of the program that listens.")
+    pid: int | None = Field(default=None, description="Its process.")
+    user: str | None = Field(default=None, description="Who runs it.")
+    unit: str | None = Field(default=None, description="systemd unit of the process.")
+    container: str | None = Field(default=None, description="Container that it is in, or is published from.")
+    exposure: str | None = Field(
+        default=None, description="Who can reach it: loopback, lan, internet, blocked or unknown."
+    )
+    decided_by: list[str] | None = Field(default=None, description="Rules and facts that this rests on.")
+    connections: int | None = Field(default=None, description="Established connections to it.")
+
+    @classmethod
+    def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+        """A port opens, closes, or can be reached by others than before."""
+        if before is None or after is None:
+            return "port_opened" if after else "port_closed"
+        return "port_exposure_changed" if before["exposure"] != after["exposure"] else "port_changed"
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A port is called by its protocol and number."""
+        values = after or before or {}
+        return {"subject": f"{values['protocol']} {values['port'] or values['path']}"}
+
+
+class ExternalAddress(Label):
+    """The address by which the internet sees this machine."""
+
+    identity: ClassVar = ("family",)
+    volatile: ClassVar = frozenset({"checked_at", "source"})
+    word: ClassVar = "network"
+
+    family: str = Field(description="ipv4 or ipv6.")
+    ip: str | None = Field(default=None, description="The address; none while it cannot be told.")
+    source: str | None = Field(default=None, description="Who told it.")
+    checked_at: datetime | None = Field(default=None, description="When it was asked for.")
+    why: str | None = Field(default=None, description="Why it cannot be told: offline, no route, ...")
+
+
+class ReachMetrics(Label):
+    """How well another machine was reached at one moment."""
+
+    identity: ClassVar = ("target", "timestamp")
+    series: ClassVar = ("target",)
+
+    target: str = Field(description="Name or address of the other machine; gateway: the default gateway.")
+    timestamp: datetime = Field(description="When it was measured.")
+    latency_ms: float | None = Field(default=None, description="Mean time of an answer, in milliseconds.")
+    loss_percent: float | None = Field(default=None, description="Part of the probes without an answer.")
+
+
+class ConnectionMetrics(Label):
+    """How many established connections there were with one peer at one moment."""
+
+    identity: ClassVar = ("protocol", "direction", "peer", "port", "process", "timestamp")
+    series: ClassVar = ("protocol", "direction", "peer", "port", "process")
+    keep: ClassVar = timedelta(days=7)
+
+    protocol: str = Field(description="tcp or udp.")
+    direction: str = Field(description="in: the peer connected to a port here; out: this machine did.")
+    peer: str = Field(description="Address of the peer.")
+    port: int = Field(description="Port that was connected to, here or there.")
+    process: str | None = Field(default=None, description="Program at this end.")
+    timestamp: datetime = Field(description="When they were counted.")
+    count: int | None = Field(default=None, description="Connections.")
+
+
+USED_BY = EdgeType(
+    "USED_BY", (DNSServer,), (NetworkInterface,), "The name server is asked for this interface."
+)
+VIA = EdgeType("VIA", (Route,), (NetworkInterface,), "The route goes out of this interface.")
+OVER = EdgeType("OVER", (VPNConnection,), (NetworkInterface,), "The tunnel has this interface.")
+HOLDS = EdgeType("HOLDS", (FirewallChain,), (FirewallRule,), "The chain holds the rule.")
+GOVERNS = EdgeType("GOVERNS", (FirewallRule,), (NetworkEndpoint,), "The rule decides who reaches this.")
+LISTENS_ON = EdgeType("LISTENS_ON", (Service,), (NetworkEndpoint,), "The service listens there.")
