@@ -64,7 +64,7 @@ class Route(Label):
     metric: int | None = Field(default=None, description="Lower is preferred.")
     source: str | None = Field(default=None, description="Address that it gives to what is sent.")
     protocol: str | None = Field(default=None, description="Who made it: kernel, boot, static, dhcp, ra.")
-    scope: str | None = Field(default=None, description="global, link or host.")
+    reach: str | None = Field(default=None, description="Its scope: global, link or host.")
 
 
 class RoutingRule(Label):
