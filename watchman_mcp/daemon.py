@@ -210,7 +210,7 @@ class Daemon:
             uid=os.geteuid(),
             clients=lambda: self.clients,
             work=lambda: [f"{s.name}: looking" for s in runner.status.values() if s.busy],
-            watching=lambda: runner.watch_error or "at once",
+            watching=lambda: runner.waking.error or "at once",
             mirror=lambda: self.mirror.state if self.mirror else None,
             areas={c.name: tuple(sorted(c.labels)) for c in runner.collectors.values()},
         )

@@ -21,12 +21,12 @@ from watchman_mcp.collectors import Collector, Look
 from watchman_mcp.errors import Absent, StoreError, WatchmanError
 from watchman_mcp.intake import Intake, Outcome, label_of
 from watchman_mcp.machine import Machine
-from watchman_mcp.machine.watch import changes
 from watchman_mcp.ownership import Owners
 from watchman_mcp.schema import path_of
 from watchman_mcp.settings import Settings
 from watchman_mcp.store.batch import Batch, NodeRow
 from watchman_mcp.store.sqlite import Store
+from watchman_mcp.waking import Waking
 
 log = logging.getLogger(__name__)
 DEADLINE = 120.0
@@ -89,8 +89,7 @@ class Runner:
         _refuse_two_owners(self.collectors.values())
         self.owners = Owners(machine, self.collectors.values())
         self.status = {name: Status(name) for name in self.collectors}
-        self.watch_error = ""
-        """Why changes are not noticed at once; empty while they are."""
+        self.waking = Waking(machine.root, self.collectors, self.status)
         self.deadline = deadline
         self._tasks: TaskGroup | None = None
         self._limiter = anyio.CapacityLimiter(8)
@@ -105,7 +104,7 @@ class Runner:
                     tasks.start_soon(self._keep_looking, collector)
                 else:
                     await self._say_off(collector)
-            tasks.start_soon(self._keep_watching)
+            tasks.start_soon(self.waking.run)
 
     def is_on(self, collector: Collector) -> bool:
         """Whether the settings want it."""
@@ -151,26 +150,6 @@ class Runner:
             interval = min(interval, soon or interval)
             with anyio.move_on_after(interval):
                 await status.wake.wait()
-
-    async def _keep_watching(self) -> None:
-        """Wake the collectors whose paths changed; one watch for all, since the kernel's are few."""
-        while True:
-            try:
-                async for changed in changes(self.machine.root, self._watched):
-                    self.watch_error = ""
-                    for name, collector in self.collectors.items():
-                        if not changed.isdisjoint([*collector.watch, *self.status[name].watched]):
-                            self.status[name].wake.set()
-                return
-            except WatchmanError as error:
-                log.warning("changes are found at intervals only: %s", error)
-                self.watch_error = str(error)
-                await anyio.sleep(600)
-
-    def _watched(self) -> frozenset[str]:
-        """Every path whose change wakes a collector, as of now."""
-        found = {path for collector in self.collectors.values() for path in collector.watch}
-        return frozenset(found.union(*[status.watched for status in self.status.values()]))
 
     async def _look(self, collector: Collector) -> float | None:
         """One look, from the machine to the store. Returns in how many seconds the next is due, if soon."""

@@ -60,6 +60,20 @@ TABLE = (
         "One kind of load",
         "cpu, memory, disks, io, network or processes now.",
     ),
+    Resource("watchman://network", "network_status", "Network", "The network on one screen."),
+    Resource(
+        "watchman://network/{view}",
+        "network_status",
+        "One part of the network",
+        "interfaces, routes, firewall, dns, vpn, ports, connections, external_ip, bandwidth or quality now.",
+    ),
+    Resource(
+        "watchman://network/interface/{interface}",
+        "network_status",
+        "One interface",
+        "An interface with its addresses and traffic.",
+        {"view": "interfaces"},
+    ),
     Resource("watchman://changes", "what_changed", "Changes", "What changed in the last 24 hours."),
     Resource(
         "watchman://changes/{subject}",

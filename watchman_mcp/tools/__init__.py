@@ -81,7 +81,10 @@ def _mark(grade: Grade, title: str, needs: tuple[type[Label], ...], always: bool
     return mark
 
 
-ORDER = ("overview", "query_packages", "system_metrics", "what_changed", "query_graph", "doctor", "scan")
+ORDER = (
+    "overview", "query_packages", "network_status", "system_metrics", "what_changed", "query_graph", "doctor",
+    "scan",
+)  # fmt: skip
 """The order in which a model reads them; others follow by name."""
 
 

@@ -30,7 +30,7 @@ class Between:
     machines: list[str]
     since: datetime | None
     until: datetime
-    prefix: str = ""
+    prefixes: tuple[str, ...] = ()
     subject: str = ""
     pattern: str = ""
 
@@ -38,7 +38,7 @@ class Between:
     def where(self) -> str:
         """The conditions on an event."""
         parts = ["e.host IN $machines", "e.ts >= $since", "e.ts <= $until"]
-        parts += ["e.type STARTS WITH $prefix"] if self.prefix else []
+        parts += ["any(p IN $prefixes WHERE e.type STARTS WITH p)"] if self.prefixes else []
         parts += ["toLower(e.subject) = toLower($subject)"] if self.subject else []
         return " AND ".join([*parts, *(["e.subject =~ $pattern"] if self.pattern else [])])
 
@@ -49,7 +49,7 @@ class Between:
             "machines": self.machines,
             "since": self.since or BEGINNING,
             "until": self.until,
-            "prefix": self.prefix,
+            "prefixes": list(self.prefixes),
             "subject": self.subject,
             "pattern": self.pattern,
         }
@@ -107,13 +107,13 @@ class Events:
         machines: Sequence[str],
         since: datetime | None,
         until: datetime,
-        prefix: str = "",
+        prefixes: tuple[str, ...] = (),
         subject: str = "",
     ) -> Between:
         """Events of some machines, to be asked about; a subject may be a glob."""
         globbed = bool(set(subject) & set("*?["))
         pattern = regex(subject) if globbed else ""
-        return Between(list(machines), since, until, prefix, "" if globbed else subject, pattern)
+        return Between(list(machines), since, until, prefixes, "" if globbed else subject, pattern)
 
     def types(self, asked: Between) -> list[Row]:
         """How many events there are of each type, the most frequent first."""

@@ -40,7 +40,9 @@ def what_changed(
     subject: Annotated[
         str, Field(description="Name of a package or other thing; empty: all, summarised")
     ] = "",
-    kind: Annotated[Literal["any", "package", "service", "config", "host"], Field()] = "any",
+    kind: Annotated[
+        Literal["any", "package", "service", "network", "firewall", "config", "host"], Field()
+    ] = "any",
     at: Annotated[str, Field(description="State at this time")] = "",
     before: Annotated[str, Field(description="Rank causes before this time")] = "",
     net: Annotated[bool, Field(description="Only the difference of since and until")] = False,

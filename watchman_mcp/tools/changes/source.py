@@ -9,7 +9,15 @@ from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import EPOCH, to_text
 from watchman_mcp.tools.fleet import Elsewhere, Kept
 
-KINDS: dict[str, str] = {"any": "", "package": "package_", "host": "host_"}
+KINDS: dict[str, tuple[str, ...]] = {
+    "any": (),
+    "package": ("package_",),
+    "service": ("service_",),
+    "network": ("interface_", "route_", "dns_", "vpn_", "port_", "network_"),
+    "firewall": ("firewall_",),
+    "config": ("config_",),
+    "host": ("host_",),
+}
 """What the types of the events of a kind begin with."""
 MICROSECOND = timedelta(microseconds=1)
 
@@ -132,10 +140,12 @@ class Remote:
 
 def conditions(subject: str, kind: str) -> tuple[str, dict[str, Any]]:
     """Which events are asked about, in the store's words."""
-    parts, given = ["ts >= :since", "ts <= :until"], {}
+    parts = ["ts >= :since", "ts <= :until"]
+    given: dict[str, Any] = {}
     if kind != "any":
-        parts.append("type GLOB :kind")
-        given["kind"] = f"{KINDS[kind]}*"
+        words = {f"kind{n}": f"{word}*" for n, word in enumerate(KINDS[kind])}
+        parts.append(f"({' OR '.join(f'type GLOB :{name}' for name in words)})")
+        given |= words
     if subject:
         parts.append(
             "subject = :subject COLLATE NOCASE" if not set(subject) & set("*?[") else "subject GLOB :subject"

@@ -25,6 +25,7 @@ VIEWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "io": ("SystemMetrics", ("disk_read_mb_s", "disk_write_mb_s")),
     "network": ("InterfaceMetrics", ("rx_mb_s", "tx_mb_s")),
     "processes": ("ProcessMetrics", ("cpu_percent", "memory_mb")),
+    "quality": ("ReachMetrics", ("latency_ms", "loss_percent")),
 }
 
 

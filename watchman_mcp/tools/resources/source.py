@@ -14,7 +14,12 @@ from watchman_mcp.tools.fleet import Elsewhere, Kept
 RECENT = 2_000
 """Newest samples of a label among which those of the newest moment are."""
 WEEK = 7 * 86_400_000
-NAMES = {"DiskMetrics": "mount_point", "InterfaceMetrics": "interface", "ProcessMetrics": "name"}
+NAMES = {
+    "DiskMetrics": "mount_point",
+    "InterfaceMetrics": "interface",
+    "ProcessMetrics": "name",
+    "ReachMetrics": "target",
+}
 """What a measured thing of a label is called by."""
 
 

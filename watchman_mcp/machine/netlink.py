@@ -1,0 +1,177 @@
+"""What the kernel says of interfaces, addresses, routes and policy rules, by netlink."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from watchman_mcp.errors import Absent, Broken, Denied
+from watchman_mcp.machine.policy_rules import Rule, read_rule
+from watchman_mcp.machine.rtnames import PROTOCOLS, SCOPES, TABLES, TYPES, named
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
+FAMILIES = {2: "ipv4", 10: "ipv6"}
+LOOPBACK, ETHERNET, NONE = 772, 1, 65534
+"""Hardware types of the kernel (`ARPHRD_*`)."""
+MADE_OF_ADDRESSES = frozenset({"local", "broadcast", "anycast", "multicast"})
+"""Types of routes that the kernel makes for each address by itself."""
+NO_METRIC = 0
+CLONED = 0x200
+
+
+class Interface(NamedTuple):
+    """One interface, its addresses with the length of their network."""
+
+    number: int
+    name: str
+    state: str
+    kind: str
+    mac: str | None
+    mtu: int
+    networks: list[str]
+    master: str | None
+    parent: str | None
+    vlan: int | None
+
+
+class Hop(NamedTuple):
+    """One route, or one next hop of it."""
+
+    family: str
+    table: str
+    destination: str
+    type: str
+    gateway: str | None
+    interface: str | None
+    metric: int | None
+    source: str | None
+    protocol: str
+    reach: str
+
+
+class Network(NamedTuple):
+    """One network namespace at one moment."""
+
+    interfaces: list[Interface]
+    routes: list[Hop]
+    rules: list[Rule]
+
+
+def look(namespace: str | None = None, tables: Mapping[int, str] | None = None) -> Network:
+    """The network of a namespace, given by what it is opened by; None: that of this process.
+
+    `tables` names routing tables, as `/etc/iproute2/rt_tables` does.
+
+    Raises: Absent (no netlink, or no such namespace), Denied, Broken.
+    """
+    names = TABLES | dict(tables or {})
+    try:
+        module = _pyroute2()
+        with module.IPRoute(netns=namespace) if namespace else module.IPRoute() as asked:
+            links = {link["index"]: link for link in asked.get_links()}
+            interfaces = list(_interfaces(links, asked.get_addr()))
+            by_index = {one.number: one.name for one in interfaces}
+            routes: list[Hop] = []
+            rules: list[Rule] = []
+            for family in FAMILIES:
+                routes += _routes(asked.get_routes(family=family), by_index, names)
+                rules += [read_rule(one, FAMILIES[family], names) for one in asked.get_rules(family=family)]
+            return Network(interfaces, routes, rules)
+    except OSError as error:
+        raise _failure(error, namespace) from error
+
+
+def _pyroute2() -> ModuleType:
+    try:
+        import pyroute2
+    except ImportError as error:
+        raise Absent("this system has no netlink") from error
+    found: ModuleType = pyroute2
+    return found
+
+
+def _failure(error: OSError, namespace: str | None) -> Absent | Denied | Broken:
+    what = f"the network namespace {namespace}" if namespace else "the kernel's network"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return Denied(f"{what} may not be looked into by uid {os.geteuid()}; run Watchman as root")
+    if error.errno in (errno.ENOENT, errno.ESRCH):
+        return Absent(f"{what} is not there any more")
+    return Broken(f"{what} cannot be asked by netlink: {error}")
+
+
+def _interfaces(links: Mapping[int, Any], addresses: Iterable[Any]) -> Iterator[Interface]:
+    networks: dict[int, list[str]] = defaultdict(list)
+    for one in addresses:
+        address = one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS")
+        if address:
+            networks[one["index"]].append(f"{address}/{one['prefixlen']}")
+    for index, link in links.items():
+        info = link.get_attr("IFLA_LINKINFO")
+        data = info.get_attr("IFLA_INFO_DATA") if info else None
+        kind = info.get_attr("IFLA_INFO_KIND") if info else None
+        yield Interface(
+            number=index,
+            name=link.get_attr("IFLA_IFNAME"),
+            state=_state(link.get_attr("IFLA_OPERSTATE"), link["flags"]),
+            kind=kind or _kind(link["ifi_type"]),
+            mac=link.get_attr("IFLA_ADDRESS") if link["ifi_type"] in (ETHERNET, LOOPBACK) else None,
+            mtu=link.get_attr("IFLA_MTU"),
+            networks=sorted(networks[index]),
+            master=_name(links, link.get_attr("IFLA_MASTER")),
+            # The other end of a veth may be in another namespace, where its number is another's.
+            parent=None if kind == "veth" else _name(links, link.get_attr("IFLA_LINK")),
+            vlan=data.get_attr("IFLA_VLAN_ID") if kind == "vlan" and data else None,
+        )
+
+
+def _name(links: Mapping[int, Any], index: int | None) -> str | None:
+    return str(links[index].get_attr("IFLA_IFNAME")) if index is not None and index in links else None
+
+
+def _state(told: str | None, flags: int) -> str:
+    """What the kernel says of the link; of one that has no word for it whether it is up."""
+    if told and told != "UNKNOWN":
+        return told
+    return "UP" if flags & IFF_UP and flags & IFF_LOWER_UP else "DOWN"
+
+
+def _kind(hardware: int) -> str:
+    return {LOOPBACK: "loopback", ETHERNET: "ethernet", NONE: "tun"}.get(hardware, f"type {hardware}")
+
+
+def _routes(told: Iterable[Any], by_index: Mapping[int, str], tables: Mapping[int, str]) -> Iterator[Hop]:
+    for route in told:
+        kind = named(TYPES, route["type"])
+        if kind in MADE_OF_ADDRESSES or route["flags"] & CLONED:
+            continue
+        family = FAMILIES[route["family"]]
+        table = named(tables, route.get_attr("RTA_TABLE") or route["table"])
+        to = route.get_attr("RTA_DST")
+        destination = f"{to}/{route['dst_len']}" if to else "default"
+        for hop in route.get_attr("RTA_MULTIPATH") or [route]:
+            index = hop.get_attr("RTA_OIF") if hop is route else hop["oif"]
+            yield Hop(
+                family,
+                table,
+                destination,
+                kind,
+                _gateway(hop),
+                by_index.get(index),
+                route.get_attr("RTA_PRIORITY"),
+                route.get_attr("RTA_PREFSRC"),
+                named(PROTOCOLS, route["proto"]),
+                named(SCOPES, route["scope"]),
+            )
+
+
+def _gateway(hop: Any) -> str | None:
+    """The next hop, which may be of the other family."""
+    via = hop.get_attr("RTA_VIA")
+    found = hop.get_attr("RTA_GATEWAY") or (via.get("addr") if isinstance(via, Mapping) else via)
+    return str(found) if found else None
