@@ -12,14 +12,15 @@ from collections.abc import Iterator
 
 from watchman_mcp.collectors import Collector, Look, Seen
 from watchman_mcp.errors import Absent
-from watchman_mcp.machine import interfaces, netlink
-from watchman_mcp.machine.namespaces import namespaces
+from watchman_mcp.machine import interfaces, netlink, network_namespaces
 from watchman_mcp.machine.rtnames import read_names
 from watchman_mcp.schema import Edge
 from watchman_mcp.schema.network import VIA, NetworkInterface, Route, RoutingRule
 
 NAMES = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables", "/usr/lib/iproute2/rt_tables")
 NAMES_CAP = 1 << 20
+MOST = 64
+"""So many other namespaces at most are looked into."""
 
 
 def collect(look: Look) -> Iterator[Seen]:
@@ -33,20 +34,18 @@ def collect(look: Look) -> Iterator[Seen]:
         yield from _without_netlink()
         return
     tables = _tables(look)
-    known = namespaces()
-    for one in known.found:
-        if one.name is None:
-            yield from _network(None, netlink.look(None, tables))
-            look.seen.add(look.scope)
-            continue
+    known = network_namespaces.find()
+    yield from _network(None, netlink.look(tables))
+    look.seen.add(look.scope)
+    for one in known.others[:MOST]:
         with look.part(f"{look.scope}:{one.name}"):
-            yield from _network(one.name, netlink.look(one.path, tables))
-    if known.left_out:
-        look.cannot("network:namespaces", f"there are {known.left_out} more namespaces than are looked into")
-    if known.hidden:
-        look.cannot(
-            "network:namespaces", f"the namespaces of {known.hidden} processes may not be seen by this user"
-        )
+            told = network_namespaces.inside(one, lambda: netlink.look(tables))
+            yield from _network(one.name, told)
+    more = len(known.others) - MOST
+    if more > 0:
+        look.cannot("network:namespaces", f"there are {more} more namespaces than are looked into")
+    if known.denied:
+        look.cannot("network:namespaces", "the namespaces of some processes may not be seen by this user")
 
 
 def _tables(look: Look) -> dict[int, str]:

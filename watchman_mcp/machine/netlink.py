@@ -63,28 +63,30 @@ class Network(NamedTuple):
     rules: list[Rule]
 
 
-def look(namespace: str | None = None, tables: Mapping[int, str] | None = None) -> Network:
-    """The network of a namespace, given by what it is opened by; None: that of this process.
+def look(tables: Mapping[int, str] | None = None) -> Network:
+    """The network of the namespace that this thread is in.
 
-    `tables` names routing tables, as `/etc/iproute2/rt_tables` does.
+    `tables` names routing tables, as `/etc/iproute2/rt_tables` does. pyroute2 can enter a namespace itself,
+    but starts a process for it, whose end is taken for a signal to this one.
 
-    Raises: Absent (no netlink, or no such namespace), Denied, Broken.
+    Raises: Absent (no netlink), Denied, Broken.
     """
     names = TABLES | dict(tables or {})
     try:
-        module = _pyroute2()
-        with module.IPRoute(netns=namespace) if namespace else module.IPRoute() as asked:
+        with _pyroute2().IPRoute() as asked:
             links = {link["index"]: link for link in asked.get_links()}
             interfaces = list(_interfaces(links, asked.get_addr()))
             by_index = {one.number: one.name for one in interfaces}
             routes: list[Hop] = []
             rules: list[Rule] = []
-            for family in FAMILIES:
-                routes += _routes(asked.get_routes(family=family), by_index, names)
-                rules += [read_rule(one, FAMILIES[family], names) for one in asked.get_rules(family=family)]
+            for number, family in FAMILIES.items():
+                routes += _routes(asked.get_routes(family=number), by_index, names)
+                rules += [read_rule(one, family, names) for one in asked.get_rules(family=number)]
             return Network(interfaces, routes, rules)
     except OSError as error:
-        raise _failure(error, namespace) from error
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise Denied(f"the kernel's network may not be asked for by uid {os.geteuid()}") from error
+        raise Broken(f"the kernel cannot be asked by netlink: {error}; try `ip address`") from error
 
 
 def _pyroute2() -> ModuleType:
@@ -94,15 +96,6 @@ def _pyroute2() -> ModuleType:
         raise Absent("this system has no netlink") from error
     found: ModuleType = pyroute2
     return found
-
-
-def _failure(error: OSError, namespace: str | None) -> Absent | Denied | Broken:
-    what = f"the network namespace {namespace}" if namespace else "the kernel's network"
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return Denied(f"{what} may not be looked into by uid {os.geteuid()}; run Watchman as root")
-    if error.errno in (errno.ENOENT, errno.ESRCH):
-        return Absent(f"{what} is not there any more")
-    return Broken(f"{what} cannot be asked by netlink: {error}")
 
 
 def _interfaces(links: Mapping[int, Any], addresses: Iterable[Any]) -> Iterator[Interface]:
@@ -119,7 +112,7 @@ def _interfaces(links: Mapping[int, Any], addresses: Iterable[Any]) -> Iterator[
             number=index,
             name=link.get_attr("IFLA_IFNAME"),
             state=_state(link.get_attr("IFLA_OPERSTATE"), link["flags"]),
-            kind=kind or _kind(link["ifi_type"]),
+            kind=_kind(kind, link["ifi_type"]),
             mac=link.get_attr("IFLA_ADDRESS") if link["ifi_type"] in (ETHERNET, LOOPBACK) else None,
             mtu=link.get_attr("IFLA_MTU"),
             networks=sorted(networks[index]),
@@ -141,7 +134,9 @@ def _state(told: str | None, flags: int) -> str:
     return "UP" if flags & IFF_UP and flags & IFF_LOWER_UP else "DOWN"
 
 
-def _kind(hardware: int) -> str:
+def _kind(told: str | None, hardware: int) -> str:
+    if told:
+        return "tap" if told == "tun" and hardware == ETHERNET else told
     return {LOOPBACK: "loopback", ETHERNET: "ethernet", NONE: "tun"}.get(hardware, f"type {hardware}")
 
 

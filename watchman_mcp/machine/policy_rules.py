@@ -67,7 +67,7 @@ def _mark(value: Any, told: Any) -> str:
 
 
 def _range(value: Any, _told: Any) -> str:
-    return f"{value['start']}-{value['end']}" if isinstance(value, Mapping) else str(value)
+    return f"{value['start']}-{value['end']}" if isinstance(value, Mapping) else str(value).replace(":", "-")
 
 
 def _flag(value: Any, _told: Any) -> str:

@@ -66,6 +66,12 @@ class Route(Label):
     protocol: str | None = Field(default=None, description="Who made it: kernel, boot, static, dhcp, ra.")
     reach: str | None = Field(default=None, description="Its scope: global, link or host.")
 
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A route is called by where it leads."""
+        values = after or before or {}
+        return {"subject": str(values["destination"])}
+
 
 class RoutingRule(Label):
     """A policy rule: which routing table counts for what."""
@@ -81,6 +87,12 @@ class RoutingRule(Label):
     action: str | None = Field(
         default=None, description="What else it does: blackhole, unreachable, goto 100."
     )
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A policy rule is called by what it is for."""
+        values = after or before or {}
+        return {"subject": str(values["selector"] or "all")}
 
 
 class FirewallChain(Label):
@@ -151,6 +163,12 @@ class FirewallRule(Label):
     packets: int | None = Field(default=None, description="Packets that it met.")
     bytes: int | None = Field(default=None, description="Bytes of these.")
 
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A firewall rule is called by its chain and what it says."""
+        values = after or before or {}
+        return {"subject": f"{values['chain']}: {values['text']}"}
+
 
 class DNSServer(Label):
     """A name server that this machine asks."""
@@ -173,6 +191,12 @@ class DNSServer(Label):
     answers: str | None = Field(default=None, description="Whether it answered a test: yes, or why not.")
     latency_ms: float | None = Field(default=None, description="How long its answer took, in milliseconds.")
     checked_at: datetime | None = Field(default=None, description="When it was asked.")
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A name server is called by its address."""
+        values = after or before or {}
+        return {"subject": str(values["ip"])}
 
 
 class VPNConnection(Label):
@@ -208,6 +232,12 @@ class VPNConnection(Label):
         if was != now:
             return "vpn_connected" if now else "vpn_disconnected"
         return Label.event_type.__func__(cls, before, after)  # type: ignore[attr-defined, no-any-return] # a classmethod of the base, asked for this class
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A tunnel is called by its interface."""
+        values = after or before or {}
+        return {"subject": str(values["interface"] or values["peer"] or values["type"])}
 
 
 class NetworkEndpoint(Label):
@@ -262,6 +292,12 @@ class ExternalAddress(Label):
     source: str | None = Field(default=None, description="Who told it.")
     checked_at: datetime | None = Field(default=None, description="When it was asked for.")
     why: str | None = Field(default=None, description="Why it cannot be told: offline, no route, ...")
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """The address itself."""
+        values = after or before or {}
+        return {"subject": str(values["ip"] or values["family"])}
 
 
 class ReachMetrics(Label):
