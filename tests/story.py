@@ -34,6 +34,12 @@ LOOKS_FOR = {
     "apt": ["Software"],
     "python": ["Software"],
     "host": ["Host"],
+    "network": ["NetworkInterface", "Route", "RoutingRule"],
+    "firewall": ["FirewallChain", "FirewallRule"],
+    "ports": ["ConnectionMetrics", "NetworkEndpoint"],
+    "dns": ["DNSServer"],
+    "vpn": ["VPNConnection"],
+    "external": ["ExternalAddress"],
     "resources": ["DiskMetrics", "InterfaceMetrics", "ProcessMetrics", "SystemMetrics"],
 }
 
