@@ -27,6 +27,8 @@ _DEBOUNCE_MS = 150
 _LOOK_SECONDS = 4.0
 # ... and less often where looking takes long, so that it never takes more than this part of the time.
 _LOOK_SHARE = 0.0005
+# How often it is asked which paths are wanted.
+_ASK_SECONDS = 2.0
 _REPORT_SECONDS = 0.5
 _ARM_ROUNDS = 3
 
@@ -135,6 +137,7 @@ class _Watch:
     def __init__(self, root: Path, paths: Callable[[], frozenset[str]]) -> None:
         self._root = root
         self._paths = paths
+        self._known = frozenset[str]()
         self._view: _View | None = None
         self._armed: dict[str, _Identity] = {}
         self._notify: RustNotify | None = None
@@ -177,9 +180,9 @@ class _Watch:
         deadline = time.monotonic() + self._pause
         while not self._stopped.is_set():
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self._paths() != self._known:
                 return self._refresh()
-            hits, moved = self._collect(left)
+            hits, moved = self._collect(min(left, _ASK_SECONDS))
             changed = hits | self._refresh() if hits or moved else set()
             if changed:
                 return changed
@@ -209,7 +212,7 @@ class _Watch:
     def _refresh(self) -> set[str]:
         """Look at every asked path, watch where they are now, and tell which look different."""
         changed: set[str] = set()
-        paths = self._paths()
+        self._known = paths = self._paths()
         for _ in range(_ARM_ROUNDS):
             began = time.perf_counter()
             view = _View(self._root, paths)
