@@ -6,6 +6,7 @@ It follows priorities of repositories, modules, excludes and locks, which a quer
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.commands import Commands
@@ -66,12 +67,14 @@ def ask(commands: Commands, name: str, marking: frozenset[str]) -> tuple[list[Up
     found, unreadable = _check(commands, name)
     marked, more = _check(commands, name, "--security") if marking and found else ([], 0)
     security = {update[:3] for update in marked}
-    told = [
-        update._replace(security=True if update[:3] in security else None if origin not in marking else False)
-        for update in found
-        if (origin := update.origin)
-    ]
-    return told, unreadable + more
+    return [_marked(update, security, marking) for update in found], unreadable + more
+
+
+def _marked(update: Update, security: Collection[object], marking: frozenset[str]) -> Update:
+    """The update with its mark; one of a repository without advisories has none."""
+    if update[:3] in security:
+        return update._replace(security=True)
+    return update._replace(security=False if update.origin in marking else None)
 
 
 def _check(commands: Commands, name: str, *options: str) -> tuple[list[Update], int]:
