@@ -11,7 +11,6 @@ lies below /etc is configuration, but for init scripts. A machine without the da
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import cast
 
 from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
@@ -80,7 +79,7 @@ def _indexes(look: Look, packages: list[Fields]) -> list[Index]:
     """The repositories that apk fetched an index of, each with it."""
     files = look.machine.files
     found: list[Index] = []
-    with _file(look, apk_indexes.REPOSITORIES):
+    with look.beside(apk_indexes.REPOSITORIES):
         # Without the file apk takes the architecture that it was built for, like the packages.
         words = (
             files.text(apk_indexes.ARCHITECTURE, 4096).split()
@@ -100,7 +99,7 @@ def _updates(look: Look, path: str, indexes: list[Index], packages: list[Fields]
     """What is newer in the indexes, which are read again when they or the packages changed."""
     found: list[Update] = []
     installed = {package["P"]: (package["V"], package.get("s", "")) for package in packages}
-    with _file(look, f"{apk_indexes.CACHES[-1]}/{apk_indexes.INDEX}"):
+    with look.beside(f"{apk_indexes.CACHES[-1]}/{apk_indexes.INDEX}"):
         paths = [path for _, path in indexes]
         basis = [[list(repository) for repository, _ in indexes], look.signs(path, *paths)]
         found = look.kept("updates", basis, lambda: apk_indexes.newer(look.machine.files, indexes, installed))
@@ -110,18 +109,9 @@ def _updates(look: Look, path: str, indexes: list[Index], packages: list[Fields]
 def _world(look: Look) -> dict[str, bool] | None:
     """What was asked for; None where that is not known."""
     world = None
-    with _file(look, WORLD):
+    with look.beside(WORLD):
         world = read_world(look.machine.files.text(WORLD, 4 << 20))
     return world
-
-
-@contextmanager
-def _file(look: Look, path: str) -> Iterator[None]:
-    """A file beside the database, which costs nothing but itself if it cannot be read."""
-    scope = f"{look.scope}:{path}"
-    with look.part(scope):
-        yield
-    look.seen.discard(scope)  # it has no rows of its own
 
 
 def _software(package: Fields, world: dict[str, bool] | None, newer: Update | None) -> Software:
@@ -143,16 +133,13 @@ def _software(package: Fields, world: dict[str, bool] | None, newer: Update | No
 
 
 def _records(look: Look) -> Iterator[Record]:
-    with _file(look, LOG):
+    with look.beside(LOG):
         mark = cast("str | None", look.marks.get(LOG))
         log = ApkLog()
         reading = read_log(look.machine.files, LOG, Mark.from_json(mark) if mark else None)
         for change in log.changes(reading):
             yield _record(change)
-        lines = log.unreadable + reading.overlong
-        left_out = [f"{lines} of its lines cannot be read and were left out"] if lines else []
-        for problem in reading.problems + left_out:
-            look.cannot(LOG, problem)
+        look.left_out(LOG, reading, log.unreadable)
         place = log.place()
         if end := place.mark if place else reading.mark:
             look.marks[LOG] = end.to_json()

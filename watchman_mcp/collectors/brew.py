@@ -11,7 +11,6 @@ followed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple, cast
 
@@ -178,7 +177,7 @@ def _targets(look: Look, prefix: str, places: tuple[str, ...]) -> dict[str, str]
 def _receipt(look: Look, keg: str) -> Receipt:
     """The receipt in this directory; one without anything where there is none, or none that can be read."""
     receipt = Receipt()
-    with _file(look, f"{keg}/{RECEIPT}"), look.machine.files.directory(keg) as directory:
+    with look.beside(f"{keg}/{RECEIPT}"), look.machine.files.directory(keg) as directory:
         receipt = _read(directory)
     return receipt
 
@@ -187,15 +186,6 @@ def _read(directory: Directory) -> Receipt:
     if not any(entry.name == RECEIPT for entry in directory.entries()):
         return Receipt()
     return read_receipt(directory.text(RECEIPT, RECEIPT_CAP))
-
-
-@contextmanager
-def _file(look: Look, path: str) -> Iterator[None]:
-    """A file that costs nothing but itself if it cannot be read."""
-    scope = f"brew:{path}"
-    with look.part(scope):
-        yield
-    look.seen.discard(scope)  # it has no rows of its own
 
 
 def _received(look: Look, prefix: str, found: list[_Installed]) -> Iterator[Record]:
@@ -251,17 +241,14 @@ def _told(about: Software, key: tuple[object, ...], at: datetime, kind: str, pre
 
 def _logged(look: Look, there: set[tuple[str, str, str]]) -> Iterator[Record]:
     """What a log tells of kegs that have no receipt any more, and of those that went."""
-    with _file(look, LOG):
+    with look.beside(LOG):
         mark, fold = cast("tuple[str | None, int]", look.marks.get(LOG) or (None, 0))
         log = BrewLog(host_zone(look.machine.root), fold)
         reading = read_log(look.machine.files, LOG, Mark.from_json(mark) if mark else None)
         for told in log.changes(reading):
             if told.type == "gone" or (told.prefix, told.name, told.version) not in there:
                 yield _of_log(told)
-        lines = log.unreadable + reading.overlong
-        left_out = [f"{lines} of its lines do not say when, and were left out"] if lines else []
-        for problem in reading.problems + left_out:
-            look.cannot(LOG, problem)
+        look.left_out(LOG, reading, log.unreadable, "do not say when, and were left out")
         place, fold = log.place(reading.mark)
         look.marks[LOG] = [place.to_json() if place else None, fold]
 

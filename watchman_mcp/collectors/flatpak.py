@@ -10,7 +10,6 @@ any installation is Absent.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
@@ -113,7 +112,7 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
 def _others(look: Look) -> list[str]:
     """Installations that the machine's configuration adds."""
     found: list[str] = []
-    with _file(look, OTHERS):
+    with look.beside(OTHERS):
         found = _configured(look.machine.files)
     return found
 
@@ -130,7 +129,7 @@ def _configured(files: Files) -> list[str]:
 def _lists(look: Look, installation: str) -> dict[str, list[str]]:
     """By remote the lists that flatpak fetched of it."""
     found: dict[str, list[str]] = {}
-    with _file(look, f"{installation}/{SUMMARIES}"):
+    with look.beside(f"{installation}/{SUMMARIES}"):
         found = flatpak_summaries.lists(look.machine.files, f"{installation}/{SUMMARIES}")
     return found
 
@@ -143,7 +142,7 @@ def _updates(
     for remote, paths in lists.items():
         deployed = {one.reference: one.deployed.commit for one in found if one.deployed.origin == remote}
         for path in paths if deployed else ():
-            with _file(look, path):
+            with look.beside(path):
                 told = look.kept(
                     f"commits:{path}",
                     [look.signs(path), sorted(deployed)],
@@ -157,19 +156,10 @@ def _updates(
     return updates
 
 
-@contextmanager
-def _file(look: Look, path: str) -> Iterator[str]:
-    """A file or place that costs nothing but itself if it cannot be read."""
-    scope = f"flatpak:{path}"
-    with look.part(scope):
-        yield scope
-    look.seen.discard(scope)  # it has no rows of its own
-
-
 def _deployments(look: Look, installation: str) -> Iterator[_Found]:
     masks: tuple[str, ...] | None = ()
     configuration = f"{installation}/repo/config"
-    with _file(look, configuration) as scope:
+    with look.beside(configuration) as scope:
         masks = read_masks(look.machine.files.text(configuration, FILE_CAP))
     if scope in look.failed:
         masks = None
@@ -197,12 +187,12 @@ def _deployment(
     location = f"{installation}/{reference}"
     commit, at = "", datetime.min.replace(tzinfo=UTC)
     deployed, runtime = Deployed("", "", None, "", "", "", 0), ""
-    with _file(look, f"{location}/active"):
+    with look.beside(f"{location}/active"):
         commit = look.machine.files.target(f"{location}/active").rstrip("/").rpartition("/")[2]
     if not COMMIT.fullmatch(commit):
         return None
     with (
-        _file(look, f"{location}/{commit}"),
+        look.beside(f"{location}/{commit}"),
         look.machine.files.directory(f"{location}/{commit}") as directory,
     ):
         at, deployed, runtime = _read(directory)

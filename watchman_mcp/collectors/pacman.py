@@ -12,7 +12,6 @@ package under another name is none. A database packed with zstd cannot be read a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import cast
 
@@ -89,7 +88,7 @@ def _databases(look: Look, configuration: Configuration) -> dict[str, str]:
     """By repository the database that pacman fetched of it, in the order in which they count."""
     paths = {name: f"{configuration.database}/sync/{name}.db" for name in configuration.repositories}
     found: dict[str, str] = {}
-    with _file(look, f"{configuration.database}/sync"):
+    with look.beside(f"{configuration.database}/sync"):
         found = {name: path for name, path in paths.items() if look.machine.files.exists(path)}
     return found
 
@@ -101,7 +100,7 @@ def _updates(
     found: list[Update] = []
     installed = {package["NAME"][0]: package["VERSION"][0] for package in packages}
     for path in list(databases.values())[:1]:
-        with _file(look, path.rpartition("/")[0]):
+        with look.beside(path.rpartition("/")[0]):
             basis = [list(databases), look.signs(local, *databases.values())]
             found = look.kept(
                 "updates", basis, lambda: pacman_repositories.newer(look.machine.files, databases, installed)
@@ -112,7 +111,7 @@ def _updates(
 def _brought(look: Look, local: str, found: list[Software]) -> Iterator[Edge]:
     """Services and configuration files, read again when pacman's directory changed."""
     brought: dict[str, tuple[list[str], list[str]]] = {}
-    with _file(look, f"{local}/*/files"):
+    with look.beside(f"{local}/*/files"):
         brought = look.kept(
             "brought", look.signs(local), lambda: pacman_repositories.brought(look.machine.files, local)
         )
@@ -127,20 +126,11 @@ def _brought(look: Look, local: str, found: list[Software]) -> Iterator[Edge]:
 def _configuration(look: Look) -> tuple[Configuration, bool]:
     """The configuration, and whether it could be read."""
     configuration = _USUAL
-    with _file(look, CONFIGURATION) as scope:
+    with look.beside(CONFIGURATION) as scope:
         configuration = read_configuration(
             pacman_repositories.configuration(look.machine.files, CONFIGURATION)
         )
     return configuration, scope not in look.failed
-
-
-@contextmanager
-def _file(look: Look, path: str) -> Iterator[str]:
-    """A file beside the database, which costs nothing but itself if it cannot be read."""
-    scope = f"{look.scope}:{path}"
-    with look.part(scope):
-        yield scope
-    look.seen.discard(scope)  # it has no rows of its own
 
 
 def _packages(look: Look, local: str) -> list[Fields]:
@@ -173,7 +163,7 @@ def _package(look: Look, directory: Directory, name: str) -> Fields | None:
     """One package; None if it is gone meanwhile, or no package."""
     path = f"{directory.path}/{name}/desc"
     known = here = False
-    with _file(look, path) as scope, directory.directory(name) as inner:
+    with look.beside(path) as scope, directory.directory(name) as inner:
         here = True
         known = any(entry.name == "desc" for entry in inner.entries())
         if known:
@@ -211,16 +201,13 @@ def _is_number(text: str, digits: int = 11) -> bool:
 
 
 def _records(look: Look, path: str) -> Iterator[Record]:
-    with _file(look, path):
+    with look.beside(path):
         mark, fold = cast("tuple[str | None, int]", look.marks.get(path) or (None, 0))
         log = PacmanLog(host_zone(look.machine.root), fold)
         reading = read_log(look.machine.files, path, Mark.from_json(mark) if mark else None)
         for change in log.changes(reading):
             yield from _told(change)
-        lines = log.unreadable + reading.overlong
-        left_out = [f"{lines} of its lines cannot be read and were left out"] if lines else []
-        for problem in reading.problems + left_out:
-            look.cannot(path, problem)
+        look.left_out(path, reading, log.unreadable)
         if place := log.place():
             look.marks[path] = [place.line.mark.to_json(), place.fold]
 

@@ -10,7 +10,6 @@ no security updates. A machine without snapd is Absent.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 
 from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
@@ -55,7 +54,7 @@ def collect(look: Look) -> Iterator[Seen]:
         raise Absent("there is no snapd on this machine")
     meta = cache(partial(_meta, look))
     text = None
-    with _file(look, STATE):
+    with look.beside(STATE):
         text = files.text(STATE)
     state = None if text is None else read_state(text, STATE)
     if state and state.refreshed_at:
@@ -93,20 +92,11 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
 def _units(look: Look) -> Iterator[tuple[str, str]]:
     """The services that snapd wrote units of, each with its snap."""
     names: list[str] = []
-    with _file(look, UNITS):
+    with look.beside(UNITS):
         names = [one.name for one in look.machine.files.entries(UNITS) if one.kind == "file"]
     for name in names:
         if (service := bare(name)) and (snap := snap_of_unit(name)):
             yield service, snap
-
-
-@contextmanager
-def _file(look: Look, path: str) -> Iterator[None]:
-    """A file that costs nothing but itself if it cannot be read."""
-    scope = f"{look.scope}:{path}"
-    with look.part(scope):
-        yield
-    look.seen.discard(scope)  # it has no rows of its own
 
 
 def _meta(look: Look, name: str, revision: str) -> dict[str, str]:
@@ -114,7 +104,7 @@ def _meta(look: Look, name: str, revision: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for mount in MOUNTS if revision and name and "/" not in name else ():
         path = f"{mount}/{name}/{revision}/meta/snap.yaml"
-        with _file(look, path):
+        with look.beside(path):
             found = found or read_meta(look.machine.files.text(path, META_CAP))
     return found
 
@@ -124,7 +114,7 @@ def _mounted(look: Look) -> Iterator[Snap]:
     for mount in filter(look.machine.files.exists, MOUNTS):
         for entry in look.machine.files.entries(mount):
             revision = ""
-            with _file(look, f"{mount}/{entry.name}/current"):
+            with look.beside(f"{mount}/{entry.name}/current"):
                 if entry.kind == "directory" and entry.name != "bin":
                     revision = revision_of(look.machine.files.target(f"{mount}/{entry.name}/current"))
             if revision:
