@@ -64,9 +64,13 @@ def newer(files: Files, databases: Mapping[str, str], installed: Mapping[str, st
     offered: dict[str, tuple[str, str]] = {}
     for repository, path in databases.items():
         here: dict[str, str] = {}
+        before = ""
         with opened(files, path) as members:
             for member in members:
-                found = entry_named(member.name.partition("/")[0])
+                directory = member.name.partition("/")[0]
+                if directory == before:  # a package has a name for itself and for each of its files
+                    continue
+                before, found = directory, entry_named(directory)
                 if found and found["NAME"][0] in installed:
                     here[found["NAME"][0]] = found["VERSION"][0]
         offered = {name: (version, repository) for name, version in here.items()} | offered

@@ -85,10 +85,18 @@ class _Tape:
 
     def read(self, size: int) -> bytes:
         """So many bytes."""
-        return b"".join(self.pieces(size))
+        if size > len(self._rest):
+            return b"".join(self.pieces(size))
+        taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
+        self.at += size
+        return taken
 
     def skip(self, size: int) -> None:
         """Pass over so many bytes."""
+        if size <= len(self._rest):
+            self._rest = self._rest[size:]
+            self.at += size
+            return
         for _ in self.pieces(size):
             pass
 
