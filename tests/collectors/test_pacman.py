@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from univers.versions import ArchLinuxVersion
 
-from tests.collectors.test_cases import look_at, plain, plant
+from tests.collectors.test_cases import graph, look_at, plain, plant
 from tests.rigs import cache
 from watchman_mcp.collectors import load
 from watchman_mcp.errors import Broken
@@ -403,3 +403,20 @@ def test_a_configuration_that_includes_itself_comes_to_an_end(tmp_path: Path) ->
 
     with pytest.raises(Broken):
         configuration(Files(tmp_path), "/etc/pacman.conf")
+
+
+def test_a_list_of_files_that_came_after_its_package_is_read(tmp_path: Path) -> None:
+    plant(tmp_path, {**entry("app", "1-1"), LOG: ""})
+    marks: dict[str, object] = {}
+    first = graph("pacman", look_at(tmp_path, "pacman", marks=marks))
+    files = "%FILES%\nusr/\nusr/lib/systemd/system/app.service\n\n%BACKUP%\netc/app.conf\td41d8\n"
+    (tmp_path / f"{DATABASE}/app-1-1/files".lstrip("/")).write_text(files)
+    (tmp_path / LOG.lstrip("/")).write_text("[2026-01-01T10:00:00+0000] [ALPM] installed app (1-1)\n")
+
+    second = graph("pacman", look_at(tmp_path, "pacman", marks=marks))
+
+    assert "edges" not in first
+    assert second["edges"] == [
+        "Software/pacman/app// PROVIDES Service/systemd/app",
+        "Software/pacman/app// OWNS ConfigFile/%2Fetc%2Fapp.conf",
+    ]

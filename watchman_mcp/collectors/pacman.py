@@ -68,7 +68,7 @@ def collect(look: Look) -> Iterator[Seen]:
     paths = [software.node_id for software in found]
     for start, end in needs(packages):
         yield Edge(DEPENDS_ON, paths[start], paths[end])
-    yield from _brought(look, local, found)
+    yield from _brought(look, local, configuration.log, found)
     yield from _records(look, configuration.log)
 
 
@@ -108,12 +108,15 @@ def _updates(
     return {update.name: update for update in (Update(*row) for row in found)}
 
 
-def _brought(look: Look, local: str, found: list[Software]) -> Iterator[Edge]:
-    """Services and configuration files, read again when pacman's directory changed."""
+def _brought(look: Look, local: str, log: str, found: list[Software]) -> Iterator[Edge]:
+    """Services and configuration files, read again when pacman's directory or log changed.
+
+    A list of files is written after the directory of its package appeared, and before the log says so.
+    """
     brought: dict[str, tuple[list[str], list[str]]] = {}
     with look.beside(f"{local}/*/files"):
         brought = look.kept(
-            "brought", look.signs(local), lambda: pacman_repositories.brought(look.machine.files, local)
+            "brought", look.signs(local, log), lambda: pacman_repositories.brought(look.machine.files, local)
         )
     for software in found:
         services, kept = brought.get(f"{software.name}-{software.version}", ((), ()))
