@@ -215,8 +215,12 @@ async def test_what_packages_bring_is_what_pacman_lists(rig: Pacman) -> None:
     configs = [row["path"] for row in rows(store, "SELECT * FROM ConfigFile")]
     store.close()
 
-    assert sorted(row["type"] for row in found) == ["OWNS", "PROVIDES"]
-    assert f"{rig.root}/etc/rig.conf [" in rig.run("-Qii", "rig-app").replace("UNMODIFIED\t", "[").replace(
-        "/etc/rig.conf", "/etc/rig.conf ["
-    )
-    assert configs.count("/etc/rig.conf") == 1
+    _, _, backups = rig.run("-Qii", "rig-app").partition("Backup Files")
+    lines = rig.run("-Ql", "rig-app").splitlines()
+    units = [line for line in lines if "/systemd/system/" in line and line.endswith(".service")]
+    kept = [word.removeprefix(str(rig.root)) for word in backups.split() if word.startswith("/")]
+    assert (len(units), kept) == (1, ["/etc/rig.conf"]) and "/etc/rig.conf" in configs
+    assert {(row["type"], row["end"].split("/", 1)[1]) for row in found} == {
+        ("PROVIDES", "systemd/rig"),
+        ("OWNS", "%2Fetc%2Frig.conf"),
+    }
