@@ -2,15 +2,19 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.collectors.test_cases import graph, look_at, plant
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.flatpak import masked, read_deploy, read_installation, read_masks, read_runtime
+from watchman_mcp.machine.flatpak_summaries import commits, lists
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 COMMIT = "3691af0f823fff5cf4cbed3953919ea7195061f521ea2a5bdc6d3d9b1270ce08"
@@ -151,3 +155,48 @@ def test_no_description_and_no_key_file_is_too_odd(content: bytes, text: str) ->
     read_runtime(f"[Application]\nruntime{text}")
     masked("app/a/b/c", read_masks(f"[core]\nxa.masked={text}"))
     read_installation(text)
+
+
+def test_a_list_counts_only_if_the_index_of_its_remote_names_it_now(tmp_path: Path) -> None:
+    here, older, other = (f"{digit}" * 64 for digit in "abc")
+    # Of an architecture the present list comes first, then those before it.
+    index = b"x86_64\0\0" + bytes.fromhex(here) + bytes.fromhex(older) + b"aarch64\0" + bytes.fromhex(other)
+    for name, content in {
+        "hub.idx": index,
+        f"hub-x86_64-{here}.sub": b"",
+        f"hub-x86_64-{older}.sub": b"",
+        f"hub-aarch64-{here}.sub": b"",
+        f"hub-aarch64-{other}.sub": b"",
+        f"none-x86_64-{here}.sub": b"",
+        "plain": b"",
+        "plain.sig": b"",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+
+    found = lists(Files(tmp_path), "/")
+
+    assert found == {
+        "hub": [f"//hub-aarch64-{other}.sub", f"//hub-x86_64-{here}.sub"],
+        "plain": ["//plain"],
+    }
+
+
+@settings(max_examples=600 if FULL else 100)
+@given(content=st.binary(max_size=300))
+@example(content=b"")
+@example(content=b"\0")
+def test_no_list_is_too_odd(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        Path(folder, "list").write_bytes(content)
+        with suppress(Broken):
+            commits(Files(Path(folder)), "/list", {"app/x"})
+
+
+def test_installations_in_homes_are_watched(tmp_path: Path) -> None:
+    place = "/home/ana/.local/share/flatpak"
+    plant(tmp_path, {**installed(place), "/etc/passwd": "ana:x:1:1::/home/ana:/bin/sh\n"})
+    look = look_at(tmp_path, "flatpak")
+
+    graph("flatpak", look)
+
+    assert {f"{place}/.changed", f"{place}/repo/tmp/cache/summaries"} <= look.watched

@@ -2,14 +2,21 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.collectors.test_cases import graph, look_at, plant
+from watchman_mcp.collectors import load
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.nix import generation_of, read_manifest, split
+from watchman_mcp.ownership import Owners
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -57,3 +64,48 @@ def test_no_manifest_is_too_odd(elements: object, text: str) -> None:
         assert all(one.name for one in found)
     split(text)
     generation_of(text)
+
+
+def test_a_file_belongs_to_the_element_of_a_profile_that_it_lies_in(tmp_path: Path) -> None:
+    def stored(name: str) -> str:
+        return f"/nix/store/{HASH}-{name}"
+
+    elements = {"Hello": {"storePaths": [stored("hello-2.12"), stored("hello-2.12-man")]}}
+    elements["off"] = {"active": False, "storePaths": [stored("off-1")]}  # type: ignore[dict-item]
+    home = "/root/.local/state/nix/profiles"
+    plant(
+        tmp_path,
+        {
+            f"{stored('profile')}/manifest.json": json.dumps({"version": 3, "elements": elements}),
+            f"{stored('env')}/manifest.nix": "[]",
+            **{
+                f"{stored(name)}/x": ""
+                for name in ("hello-2.12", "hello-2.12-man", "off-1", "glibc-2", "nixos-system-box-24.05")
+            },
+        },
+        {
+            f"{home}/profile-1-link": stored("profile"),
+            "/nix/var/nix/profiles/old-1-link": stored("env"),
+            "/nix/var/nix/profiles/system-2-link": stored("nixos-system-box-24.05"),
+        },
+    )
+    (collector,) = (one for one in load() if one.name == "nix")
+    owners = Owners(Machine(Files(tmp_path), Commands(), tmp_path), [collector])
+    look = look_at(tmp_path, "nix")
+    known = {(node["key"], node["location"]) for node in graph("nix", look)["nodes"]}
+
+    found = {
+        name: [(one.key, one.location) for one in owners(f"{stored(name)}/x").owners.get("nix", [])]
+        for name in ("hello-2.12", "hello-2.12-man", "off-1", "glibc-2", "nixos-system-box-24.05")
+    }
+
+    hello, system = ("hello", f"{home}/profile"), ("nixos-system-box", "/nix/var/nix/profiles/system")
+    assert found == {
+        "hello-2.12": [hello],
+        "hello-2.12-man": [hello],
+        "off-1": [],
+        "glibc-2": [],
+        "nixos-system-box-24.05": [system],
+    }
+    assert {hello, system} == known
+    assert home in look.watched

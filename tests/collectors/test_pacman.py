@@ -22,13 +22,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from univers.versions import ArchLinuxVersion
 
-from tests.collectors.test_cases import look_at, plain, plant
+from tests.collectors.test_cases import graph, look_at, plain, plant
 from tests.rigs import cache
 from watchman_mcp.collectors import load
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.logs import Line, Origin
 from watchman_mcp.machine.pacman import needs, read_configuration, read_entry
 from watchman_mcp.machine.pacman_log import RUN_LINES, Change, PacmanLog
+from watchman_mcp.machine.pacman_repositories import configuration
 from watchman_mcp.machine.versions.alpm import compare
 from watchman_mcp.schema.core import Record
 
@@ -372,3 +374,49 @@ def test_versions_are_sorted_as_pacman_s_manual_says() -> None:
     assert sorted(rising, key=cmp_to_key(compare)) == rising
     assert compare("1.0", "1.0-7") == 0
     assert compare("9" * 5000, "1" + "0" * 5000) == -1
+
+
+def test_repositories_stand_where_the_configuration_includes_them(tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        {
+            "/etc/pacman.conf": "[options]\nInclude = /etc/more.conf\n"
+            "[core]\nInclude = /etc/pacman.d/mirrors\n"
+            "Include=/etc/pacman.d/*.conf\nInclude = /etc/none\n[extra]\nUsage = Sync Search\n"
+            "[last]\nUsage = All\n",
+            "/etc/more.conf": "IgnorePkg = linux\n",
+            "/etc/pacman.d/mirrors": "Server = https://example.org/$repo\n",
+            "/etc/pacman.d/b.conf": "[second]\n",
+            "/etc/pacman.d/a.conf": "[first]\nUsage = Install\nUsage = Upgrade\n",
+            "/etc/pacman.d/.c.conf": "[hidden]\n",
+        },
+    )
+
+    found = read_configuration(configuration(Files(tmp_path), "/etc/pacman.conf"))
+
+    assert found.held == ("linux",)
+    assert found.repositories == ("core", "first", "second", "last")
+
+
+def test_a_configuration_that_includes_itself_comes_to_an_end(tmp_path: Path) -> None:
+    plant(tmp_path, {"/etc/pacman.conf": "Include = /etc/pacman.conf\n" * 9})
+
+    with pytest.raises(Broken):
+        configuration(Files(tmp_path), "/etc/pacman.conf")
+
+
+def test_a_list_of_files_that_came_after_its_package_is_read(tmp_path: Path) -> None:
+    plant(tmp_path, {**entry("app", "1-1"), LOG: ""})
+    marks: dict[str, object] = {}
+    first = graph("pacman", look_at(tmp_path, "pacman", marks=marks))
+    files = "%FILES%\nusr/\nusr/lib/systemd/system/app.service\n\n%BACKUP%\netc/app.conf\td41d8\n"
+    (tmp_path / f"{DATABASE}/app-1-1/files".lstrip("/")).write_text(files)
+    (tmp_path / LOG.lstrip("/")).write_text("[2026-01-01T10:00:00+0000] [ALPM] installed app (1-1)\n")
+
+    second = graph("pacman", look_at(tmp_path, "pacman", marks=marks))
+
+    assert "edges" not in first
+    assert second["edges"] == [
+        "Software/pacman/app// PROVIDES Service/systemd/app",
+        "Software/pacman/app// OWNS ConfigFile/%2Fetc%2Fapp.conf",
+    ]

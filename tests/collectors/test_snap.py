@@ -13,8 +13,12 @@ from tests.collectors.test_cases import plant
 from tests.story import serving
 from watchman_mcp.collectors import load, snap
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.snap import DONE, read_meta, read_state
 from watchman_mcp.machine.versions.snap import compare
+from watchman_mcp.ownership import Owners
 from watchman_mcp.store.sqlite import Store
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
@@ -117,3 +121,41 @@ def test_versions_of_snaps_are_sorted_by_their_revisions() -> None:
     for other in ("1.0 (x1)", "1.0", "1.0 (0x1)"):
         with pytest.raises(ValueError, match="later"):
             compare("1.0 (1)", other)
+
+
+def test_a_file_belongs_to_the_snap_whose_revision_or_unit_it_is(tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        {
+            "/snap/hello/41/bin/x": "",
+            "/snap/hello/40/bin/x": "",
+            "/snap/broken/1/bin/x": "",
+            "/snap/bin/1/x": "",
+            "/etc/systemd/system/snap.hello.daemon.service": "",
+            "/etc/systemd/system/snap.none.daemon.service": "",
+            "/etc/systemd/system/snap-hello-41.mount": "",
+        },
+        {"/snap/hello/current": "41"},
+    )
+    (collector,) = (one for one in load() if one.name == "snap")
+    owners = Owners(Machine(Files(tmp_path), Commands(), tmp_path), [collector])
+
+    found = {
+        path: [one.key for one in owners(path).owners.get("snap", [])]
+        for path in (
+            "/snap/hello/current/bin/x",
+            "/snap/hello/40/bin/x",
+            "/snap/hello/41/bin/none",
+            "/snap/broken/1/bin/x",
+            "/snap/bin/1/x",
+            "/etc/systemd/system/snap.hello.daemon.service",
+            "/etc/systemd/system/snap.none.daemon.service",
+            "/etc/systemd/system/snap-hello-41.mount",
+        )
+    }
+
+    assert {path: keys for path, keys in found.items() if keys} == {
+        "/snap/hello/current/bin/x": ["hello"],
+        "/snap/hello/40/bin/x": ["hello"],
+        "/etc/systemd/system/snap.hello.daemon.service": ["hello"],
+    }

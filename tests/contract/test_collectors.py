@@ -12,7 +12,7 @@ from watchman_mcp.schema import EDGE_TYPES, LABELS, EdgeType
 from watchman_mcp.settings import Settings
 
 WRITTEN_BY_THE_RUNNER = {"Event", "CollectorRun"}
-SHARED = {"Software", "DEPENDS_ON"}
+SHARED = {"Software", "DEPENDS_ON", "PROVIDES", "OWNS", "PackageIndex"}
 """Owned scope by scope: a scope belongs to the collector that it is named after."""
 each = pytest.mark.parametrize("collector", load(), ids=[collector.name for collector in load()])
 
@@ -24,7 +24,8 @@ def names(collector: Collector) -> list[str]:
 def test_every_file_is_a_collector_of_its_name() -> None:
     folder = Path(collectors.__file__).parent
 
-    assert {c.name for c in load()} == {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert {c.name for c in load()} == ({path.stem for path in folder.glob("*.py")} - {"__init__"}) | folders
 
 
 @each

@@ -111,15 +111,15 @@ def test_a_requirement_is_served_by_name_version_file_or_any_alternative() -> No
 
 def test_the_query_of_rpm_is_read_whatever_its_texts_hold() -> None:
     told = (
-        "N 'odd' '2' '1.0' '1' 'noarch' 5 1024 'odd-1.0-1.src.rpm' 'it'\\''s\nN '\\'''\n"
+        "N 'odd' '2' '1.0' '1' 'noarch' 5 1024 'odd-1.0-1.src.rpm' 'it'\\''s\nN '\\''' 'm:s:1:c'\n"
         "P 'odd' 8 '2:1.0-1'\nP (none) (none) (none)\nR '/bin/sh' 0 ''\n"
-        "N 'gpg-pubkey' (none) 'a' 'b' (none) 5 0 (none) 'key'\nP 'gpg(a)' 8 '1'\n"
+        "N 'gpg-pubkey' (none) 'a' 'b' (none) 5 0 (none) 'key' (none)\nP 'gpg(a)' 8 '1'\n"
     )
 
     (package,) = read_query(told)
 
     assert package == Package(
-        "odd", "2:1.0-1", "noarch", 5, 1024, "odd-1.0-1.src.rpm", "it's\nN '",
+        "odd", "2:1.0-1", "noarch", 5, 1024, "odd-1.0-1.src.rpm", "it's\nN '", "m:s",
         [Relation("odd", 8, "2:1.0-1")], [Relation("/bin/sh", 0, "")],
     )  # fmt: skip
     assert wanted_files([package]) == ["/bin/sh"]

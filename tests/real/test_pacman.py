@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from tests.rigs.pacman import Package, Pacman
 from tests.story import serving
 from watchman_mcp.collectors import load
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.files import Files
+from watchman_mcp.ownership import Owners
 from watchman_mcp.server import Server
 from watchman_mcp.store.sqlite import Store
 
@@ -142,3 +147,80 @@ async def test_a_log_that_was_there_before_tells_the_same_as_one_that_was_follow
     async with watching(rig) as (afterwards, _):
         assert told(afterwards) == live
     assert [kind for kind, *_ in live] == ["package_install", *["package_update"] * 2, "package_remove"]
+
+
+async def test_newer_versions_are_those_that_pacman_lists(rig: Pacman) -> None:
+    rig.configure(ignored="rig-ignored", more="[other]\nUsage = Sync Search Install\n")
+    for package in ("rig-app", "rig-same", "rig-older", "rig-ignored", "rig-foreign", "rig-elsewhere"):
+        rig.install(Package(package, "1.0-1"))
+    async with watching(rig) as (store, server):
+        assert rows(store, "SELECT * FROM PackageIndex WHERE gone_at IS NULL") == []
+        long = "1." + "1" * 180 + "-1"  # more than an archive has room for in one header
+        rig.offer(*[Package(f"rig-{name}", "0.9-1") for name in ("older", "elsewhere")])
+        rig.offer(Package("rig-app", "1:0.5-1"), Package("rig-same", "1.0-1"), Package("rig-ignored", long))
+        rig.offer(*[Package(f"rig-filler{n:03}", "2.0-1") for n in range(100)])
+        rig.offer(Package("rig-elsewhere", "2.0-1"), repository="other")
+        rig.run("-Sy")
+
+        with anyio.move_on_after(5):
+            while not rows(store, "SELECT * FROM Software WHERE available IS NOT NULL"):
+                await anyio.sleep(0.05)
+
+        sql = "SELECT name, version, available, held FROM Software WHERE available IS NOT NULL"
+        found = {
+            f"{row['name']} {row['version']} -> {row['available']}": row["held"] for row in rows(store, sql)
+        }
+        # One from where no upgrades may come is listed too, but would not be installed.
+        lines = [line for line in rig.run("-Qu").splitlines() if not line.startswith("rig-elsewhere")]
+        assert found == {line.removesuffix(" [ignored]"): line.endswith(" [ignored]") for line in lines}
+        assert set(found) == {"rig-app 1.0-1 -> 1:0.5-1", f"rig-ignored 1.0-1 -> {long}"}
+        (index,) = rows(store, "SELECT * FROM PackageIndex WHERE gone_at IS NULL")
+        database = rig.root / "var/lib/pacman/sync"
+        fetched = datetime.fromtimestamp(database.stat().st_mtime, UTC)
+        assert abs(datetime.fromisoformat(index["refreshed_at"]) - fetched) < timedelta(seconds=1)
+
+        rig.run("-Su")
+        await server.runner.scan(["pacman"])
+        assert [row["name"] for row in rows(store, sql)] == ["rig-ignored"]
+
+
+async def test_who_owns_a_file_is_as_pacman_tells_it(rig: Pacman) -> None:
+    config = {"etc/rig.conf": "x", "usr/lib/systemd/system/rig.service": "[Install]\nWantedBy=x\n"}
+    rig.install(Package("rig-App", "1.0-1", files=config))
+    rig.install(
+        Package("rig-app-data", "1.0-1", files={"usr/share/a b\t%BACKUP%": "", "etc/rig.conf.d/x": ""})
+    )
+    (rig.root / "etc/nobody").write_text("")
+    (rig.root / "etc/link").symlink_to("rig.conf")
+    owners = PACMAN[0].owner
+    assert owners is not None
+    machine = Machine(Files(rig.root), Commands(), rig.root)
+    paths = [path for path in rig.root.rglob("*") if path.is_file() and "var" not in path.parts]
+
+    for path in paths:
+        here = f"/{path.relative_to(rig.root)}"
+        told = Owners(machine, PACMAN)(here).owners.get("pacman", [])
+        assert [one.key for one in told] == [name.lower() for name in rig.owners(path.resolve())], here
+
+
+async def test_what_packages_bring_is_what_pacman_lists(rig: Pacman) -> None:
+    unit = {"usr/lib/systemd/system/rig.service": "[Install]\nWantedBy=x\n", "etc/rig.conf": "", "usr/x": ""}
+    rig.install(Package("rig-app", "1.0-1", files=unit))
+    wanted = [one for one in load() if one.name in ("pacman", "services", "configs")]
+    store = Store(None)
+    async with serving(store, rig.root, *wanted) as server:
+        for _ in range(2):
+            await server.runner.scan(["services", "configs", "pacman"])
+    found = rows(store, "SELECT type, end FROM _edges WHERE gone_at IS NULL AND type <> 'DEPENDS_ON'")
+    configs = [row["path"] for row in rows(store, "SELECT * FROM ConfigFile")]
+    store.close()
+
+    _, _, backups = rig.run("-Qii", "rig-app").partition("Backup Files")
+    lines = rig.run("-Ql", "rig-app").splitlines()
+    units = [line for line in lines if "/systemd/system/" in line and line.endswith(".service")]
+    kept = [word.removeprefix(str(rig.root)) for word in backups.split() if word.startswith("/")]
+    assert (len(units), kept) == (1, ["/etc/rig.conf"]) and "/etc/rig.conf" in configs
+    assert {(row["type"], row["end"].split("/", 1)[1]) for row in found} == {
+        ("PROVIDES", "systemd/rig"),
+        ("OWNS", "%2Fetc%2Frig.conf"),
+    }

@@ -2,6 +2,11 @@
 
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.rigs import cache
@@ -40,12 +45,37 @@ class Flatpak:
         runtime = f"{PLATFORM}/{self.arch}/1"
         (tree / "metadata").write_text(f"[{kind}]\nname={name}\nruntime={runtime}\nsdk={runtime}\n")
         self._builds += 1  # those of one second would be of the same age
-        options = ["--disable-sandbox", f"--timestamp=2026-01-{self._builds:02}T10:00:00Z"]
+        options = ["--disable-sandbox", f"--timestamp=2026-01-01T10:{self._builds:02}:00Z"]
         options += ["--runtime"] if name == PLATFORM else []
         self.run("build-export", *options, str(self._repository), str(tree), branch, where=())
         self.run("build-update-repo", str(self._repository), where=())
         refs = f"{'runtime' if name == PLATFORM else 'app'}/{name}/{self.arch}/{branch}"
         return (self._repository / "refs/heads" / refs).read_text().strip()
+
+    @contextmanager
+    def served(self) -> Iterator[list[str]]:
+        """The repository on this machine's own network, since flatpak keeps no list of one in a directory.
+
+        It tells what was asked for.
+        """
+        asked: list[str] = []
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                asked.append(str(args[0]))
+
+        with ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(Handler, directory=str(self._repository))
+        ) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.run("remote-modify", f"--url=http://127.0.0.1:{server.server_port}/", "rig")
+            yield asked
+            server.shutdown()
+
+    def updates(self) -> set[tuple[str, ...]]:
+        """What flatpak itself would update by what it last fetched: reference, commit, and remote."""
+        words = ("remote-ls", "--updates", "--cached", "--all", "--columns=ref,commit,origin")
+        return {tuple(line.split("\t")) for line in self.run(*words).splitlines() if line}
 
     @property
     def arch(self) -> str:

@@ -64,11 +64,16 @@ class Pacman:
         self.root = path / "root"
         self.log = self.root / "var/log/pacman.log"
         self._repository = path / "repository"
-        self._configuration = path / "pacman.conf"
-        for directory in (self._repository, self.root / "var/lib/pacman", self.log.parent, path / "cache"):
+        self._configuration = self.root / "etc/pacman.conf"
+        for directory in (
+            self._repository,
+            self.root / "var/lib/pacman",
+            self.log.parent,
+            path / "cache",
+            self.root / "etc",
+        ):
             directory.mkdir(parents=True)
-        server = f"[tests]\nServer = file://{self._repository}\n"
-        self._configuration.write_text(f"[options]\nArchitecture = auto\nSigLevel = Never\n{server}")
+        self.configure()
         self._options = [
             *("--config", str(self._configuration), "--root", str(self.root)),
             *("--dbpath", str(self.root / "var/lib/pacman"), "--cachedir", str(path / "cache")),
@@ -76,10 +81,19 @@ class Pacman:
         ]
         _copy_shell(self.root)
 
-    def offer(self, *packages: Package) -> None:
-        """Put these packages into the repository, which pacman knows at its next -y."""
+    def configure(self, ignored: str = "", more: str = "") -> None:
+        """Write what pacman is told: the packages that it leaves alone, and more repositories."""
+        server = f"Server = file://{self._repository}\n"
+        other = f"{more}{server}" if more else ""
+        self._configuration.write_text(
+            "[options]\nArchitecture = auto\nSigLevel = Never\n"
+            f"IgnorePkg = {ignored}\n{other}[tests]\n{server}"
+        )
+
+    def offer(self, *packages: Package, repository: str = "tests") -> None:
+        """Put these packages into a repository, which pacman knows at its next -y."""
         built = [str(package.build(self._repository)) for package in packages]
-        database = str(self._repository / "tests.db.tar.gz")
+        database = str(self._repository / f"{repository}.db.tar.gz")
         subprocess.run(["repo-add", "--quiet", database, *built], check=True, capture_output=True, timeout=60)
 
     def run(self, *words: str, check: bool = True) -> str:
@@ -95,6 +109,10 @@ class Pacman:
     def command(self, *words: str) -> str:
         """A command line as pacman logs it."""
         return " ".join(["pacman", *self._options, *words])
+
+    def owners(self, path: Path) -> list[str]:
+        """The packages that pacman itself says own a file."""
+        return self.run("-Qqo", str(path), check=False).split()
 
     def listing(self, *words: str) -> dict[str, str]:
         """What pacman itself says is installed, by name."""

@@ -1,6 +1,8 @@
 """Real rpm packages of no consequence with a repository of them, and databases of rpm made by hand."""
 
 import os
+import shlex
+import shutil
 import sqlite3
 import struct
 import subprocess
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.rigs.cache import need_programs
+from watchman_mcp.machine.commands import SEARCH_PATH, Commands
 
 DATABASE = "/usr/lib/sysimage/rpm/rpmdb.sqlite"
 
@@ -26,6 +29,10 @@ class Rpm:
     scripts: Mapping[str, str] = field(default_factory=dict)
     """Scripts in rpm's own Lua by the section of a spec: pre, post, preun."""
     files: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()
+    """Files that are configuration."""
+    module: str = ""
+    """Label of the module that it is built in: NAME:STREAM:VERSION:CONTEXT."""
     arch: str = "noarch"
     installed_at: int = 1_767_225_600
     source: str = ""
@@ -49,14 +56,43 @@ class Rpm:
         ]
         lines += [f"Epoch: {epoch}"] if epoch else []
         lines += ["License: none", f"BuildArch: {self.arch}"]
+        lines += [f"ModularityLabel: {self.module}"] if self.module else []
         lines += [f"Requires: {one}" for one in self.requires] + [f"Provides: {one}" for one in self.provides]
         lines += [f"Obsoletes: {one}" for one in self.obsoletes] + ["%description", self.summary, "%install"]
         lines += [
-            f"mkdir -p %{{buildroot}}{Path(one).parent}; echo > %{{buildroot}}{one}" for one in self.files
+            f'mkdir -p "%{{buildroot}}{Path(one).parent}"; echo > "%{{buildroot}}{one}"'
+            for one in (*self.files, *self.configs)
         ]
         for name, script in self.scripts.items():
             lines += [f"%{name} -p <lua>", script]
-        return "\n".join([*lines, "%files", *self.files]) + "\n"
+        listed = [f'"{one}"' for one in self.files] + [f'%config "{one}"' for one in self.configs]
+        return "\n".join([*lines, "%files", *listed]) + "\n"
+
+
+@dataclass(frozen=True)
+class Advisory:
+    """What a repository says of an update: these packages of it fix something."""
+
+    id: str
+    type: str
+    packages: tuple[Rpm, ...]
+
+    def xml(self) -> str:
+        """The advisory as `updateinfo` has it."""
+        rows = ""
+        for rpm in self.packages:
+            epoch, version, release = rpm.parts
+            rows += (
+                f'<package name="{rpm.name}" epoch="{epoch or 0}" version="{version}" release="{release}"'
+                f' arch="{rpm.arch}"><filename>{rpm.name}.rpm</filename></package>'
+            )
+        return (
+            f'<update from="a@example.org" status="final" type="{self.type}" version="1"><id>{self.id}</id>'
+            "<title>an advisory of a test</title>"
+            '<issued date="2026-01-01 00:00:00"/><updated date="2026-01-01 00:00:00"/>'
+            "<description>Conflicts   : nothing &lt; 1</description><references/>"
+            f'<pkglist><collection short="tests"><name>tests</name>{rows}</collection></pkglist></update>'
+        )
 
 
 def header(values: Mapping[int, list[str] | list[int]]) -> bytes:
@@ -88,10 +124,12 @@ def header_of(rpm: Rpm) -> bytes:
             values[names] = [word[0] for word in words]
             values[flags] = [_flags(word[1]) if len(word) == 3 else 0 for word in words]
             values[versions] = [word[2] if len(word) == 3 else "" for word in words]
-    if rpm.files:
-        values[1118] = [f"{Path(one).parent}/" for one in rpm.files]
-        values[1117] = [Path(one).name for one in rpm.files]
-        values[1116] = list(range(len(rpm.files)))
+    values |= {5096: [rpm.module]} if rpm.module else {}
+    if files := (*rpm.files, *rpm.configs):
+        values[1118] = [f"{Path(one).parent}/" for one in files]
+        values[1117] = [Path(one).name for one in files]
+        values[1116] = list(range(len(files)))
+        values[1037] = [int(one in rpm.configs) for one in files]
     return header(values)
 
 
@@ -141,6 +179,25 @@ class Repository:
         self.run("rpmbuild", "-bb", "--quiet", *defined, *map(str, specs))
         self.run("createrepo_c", "--quiet", str(self.packages))
 
+    def advise(self, *advisories: Advisory) -> None:
+        """Publish advisories about its packages."""
+        need_programs("rpm's tools", "modifyrepo_c", how="apt-get install createrepo-c")
+        path = self.path / "updateinfo.xml"
+        path.write_text(f"<updates>{''.join(one.xml() for one in advisories)}</updates>")
+        self.run("modifyrepo_c", str(path), str(self.packages / "repodata"))
+
+    def commands(self, *words: str) -> Commands:
+        """Commands of a machine whose program of the first word acts with these words on a root."""
+        program = shutil.which(words[0])
+        folder = self.path / f"{words[0]}-{len(list(self.path.iterdir()))}"
+        folder.mkdir()
+        quoted = shlex.join([str(program), *words[1:]])
+        names = ("HOME", "PYTHONPATH")
+        given = " ".join(f"{n}={shlex.quote(self.environment[n])}" for n in names if n in self.environment)
+        (folder / words[0]).write_text(f'#!/bin/sh\n{given} exec {quoted} "$@"\n')
+        (folder / words[0]).chmod(0o755)
+        return Commands(f"{folder}:{SEARCH_PATH}")
+
     def run(self, *words: str, fails: bool = False) -> str:
         """Run a program; what it printed."""
         done = subprocess.run(
@@ -157,8 +214,11 @@ class Repository:
             "[main]\ngpgcheck=0\nplugins=0\nreposdir=/nonexistent\nmodule_platform_id=platform:tests\n"
             f"[tests]\nname=tests\nbaseurl=file://{self.packages}\nmetadata_expire=0\n"
         )
-        base = ["dnf", "-y", "-q", "-c", str(settings), f"--installroot={root}", "--releasever=1"]
-        return self.run(*base, *words, fails=fails)
+        return self.run("dnf", "-y", "-q", *self.dnf_options(root), *words, fails=fails)
+
+    def dnf_options(self, root: Path) -> list[str]:
+        """What makes dnf act on this root."""
+        return ["-c", str(self.path / "dnf.conf"), f"--installroot={root}", "--releasever=1"]
 
     def zypper(self, root: Path, *words: str, fails: bool = False) -> str:
         """Run zypper on this root, without questions; kernels are kept beside one another."""

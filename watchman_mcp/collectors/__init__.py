@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from watchman_mcp.errors import Absent, WatchmanError
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.logs import LogReading
 from watchman_mcp.machine.updates import Update
 from watchman_mcp.schema import Edge, EdgeType, Label
 from watchman_mcp.schema.core import Record
@@ -98,6 +99,22 @@ class Look:
             self.unobserved.append(Unobserved(scope, str(error)))
         finally:
             self.scope = whole
+
+    @contextmanager
+    def beside(self, path: str) -> Iterator[str]:
+        """A file beside what is collected, which costs nothing but itself if it cannot be read; its scope."""
+        scope = f"{self.scope.partition(':')[0]}:{path}"
+        with self.part(scope):
+            yield scope
+        self.seen.discard(scope)  # it has no rows of its own
+
+    def left_out(
+        self, path: str, reading: LogReading, lines: int, why: str = "cannot be read and were left out"
+    ) -> None:
+        """Say what of a log could not be read."""
+        lines += reading.overlong
+        for problem in [*reading.problems, *([f"{lines} of its lines {why}"] if lines else [])]:
+            self.cannot(path, problem)
 
     def cannot(self, what: str, why: str) -> None:
         """Say that something, a scope or all below it, could not be looked at."""

@@ -9,17 +9,18 @@ any installation is Absent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
 from watchman_mcp.errors import Absent
-from watchman_mcp.machine.files import Directory
+from watchman_mcp.machine import Machine, flatpak_summaries
+from watchman_mcp.machine.files import Directory, Files
 from watchman_mcp.machine.flatpak import (
     COMMIT,
     Deployed,
+    deployed_at,
     masked,
     read_deploy,
     read_installation,
@@ -28,13 +29,17 @@ from watchman_mcp.machine.flatpak import (
     shown,
 )
 from watchman_mcp.machine.places import Search
+from watchman_mcp.machine.updates import Update
 from watchman_mcp.schema import Edge
 from watchman_mcp.schema.core import Event, Record, event_key
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, Owner, PackageIndex, Software
 
 SYSTEM = "/var/lib/flatpak"
 OTHERS = "/etc/flatpak/installations.d"
 HOMES = ("~/.local/share/flatpak",)
+SUMMARIES = flatpak_summaries.SUMMARIES
+WATCHED = (".changed", "app", "runtime", SUMMARIES)
+"""What flatpak writes of an installation when something changes in it, or when it fetches."""
 FILE_CAP = 1 << 20
 
 Mark = tuple[str, int, int, str]
@@ -56,7 +61,7 @@ class _Found(NamedTuple):
         return self.deployed.commit, self.deployed.committed_at, int(self.at.timestamp()), version
 
 
-def collect(look: Look) -> Iterator[Software | Edge | Record]:
+def collect(look: Look) -> Iterator[Seen]:
     """What each installation holds, which runtimes it needs, and what was deployed since the last look.
 
     Raises: Absent.
@@ -69,41 +74,92 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
         raise Absent("flatpak installed nothing on this machine")
     runtimes: dict[str, str] = {}
     for installation in installations:
+        look.watch(*(f"{installation}/{one}" for one in WATCHED))
         with look.part(f"{look.scope}:{installation}"):
             found = list(_deployments(look, installation))
+            lists = _lists(look, installation)
+            if lists:
+                fetched = look.newest(f"{installation}/{SUMMARIES}", *sum(lists.values(), []))
+                yield PackageIndex(manager="flatpak", location=installation, refreshed_at=fetched)
+            updates = _updates(look, installation, lists, found)
             # An application may need a runtime of another installation, but finds one of its own first.
             runtimes |= {one.reference: one.software.node_id for one in found}
             for one in found:
-                yield one.software
+                yield one.software.model_copy(update=offered(updates.get(one.reference)))
             for one in found:
                 if end := runtimes.get(f"runtime/{one.runtime}"):
                     yield Edge(DEPENDS_ON, one.software.node_id, end)
             yield from _records(look, installation, found)
 
 
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The application or runtime in whose active deployment a file lies.
+
+    Raises: Denied, Broken.
+    """
+    files = machine.files
+    places = [(path, place) for path in paths if (place := deployed_at(path))]
+    others = _configured(files) if places and files.exists(OTHERS) else []
+    installations = set(Search(files).find([SYSTEM, *others, *HOMES])) if places else set()
+    for path, (installation, reference, commit) in places:
+        location = f"{installation}/{reference}"
+        if installation in installations and files.exists(path) and files.exists(f"{location}/active"):
+            _, name, arch, _ = reference.split("/")
+            if files.target(f"{location}/active").rstrip("/").rpartition("/")[2] == commit:
+                yield Owner("flatpak", name.lower(), arch, location)
+
+
 def _others(look: Look) -> list[str]:
     """Installations that the machine's configuration adds."""
     found: list[str] = []
-    with _file(look, OTHERS), look.machine.files.directory(OTHERS) as directory:
+    with look.beside(OTHERS):
+        found = _configured(look.machine.files)
+    return found
+
+
+def _configured(files: Files) -> list[str]:
+    found: list[str] = []
+    with files.directory(OTHERS) as directory:
         for entry in directory.entries():
             if entry.name.endswith(".conf"):
                 found += read_installation(directory.text(entry.name, FILE_CAP))
     return found
 
 
-@contextmanager
-def _file(look: Look, path: str) -> Iterator[str]:
-    """A file or place that costs nothing but itself if it cannot be read."""
-    scope = f"flatpak:{path}"
-    with look.part(scope):
-        yield scope
-    look.seen.discard(scope)  # it has no rows of its own
+def _lists(look: Look, installation: str) -> dict[str, list[str]]:
+    """By remote the lists that flatpak fetched of it."""
+    found: dict[str, list[str]] = {}
+    with look.beside(f"{installation}/{SUMMARIES}"):
+        found = flatpak_summaries.lists(look.machine.files, f"{installation}/{SUMMARIES}")
+    return found
+
+
+def _updates(
+    look: Look, installation: str, lists: dict[str, list[str]], found: list[_Found]
+) -> dict[str, Update]:
+    """By reference the commit that its remote has now, where it is another than the deployed one."""
+    updates: dict[str, Update] = {}
+    for remote, paths in lists.items():
+        deployed = {one.reference: one.deployed.commit for one in found if one.deployed.origin == remote}
+        for path in paths if deployed else ():
+            with look.beside(path):
+                told = look.kept(
+                    f"commits:{path}",
+                    [look.signs(path), sorted(deployed)],
+                    lambda path=path, wanted=set(deployed): flatpak_summaries.commits(  # type: ignore[misc]
+                        look.machine.files, path, wanted
+                    ),
+                )
+                for reference, commit in told.items():
+                    if commit != deployed[reference]:
+                        updates[reference] = Update(reference, None, shown("", commit), remote)
+    return updates
 
 
 def _deployments(look: Look, installation: str) -> Iterator[_Found]:
     masks: tuple[str, ...] | None = ()
     configuration = f"{installation}/repo/config"
-    with _file(look, configuration) as scope:
+    with look.beside(configuration) as scope:
         masks = read_masks(look.machine.files.text(configuration, FILE_CAP))
     if scope in look.failed:
         masks = None
@@ -127,16 +183,16 @@ def _deployment(
     look: Look, installation: str, reference: str, masks: tuple[str, ...] | None
 ) -> _Found | None:
     """The active deployment of a reference, if there is one; what cannot be read is known by its commit."""
-    kind, name, arch, _ = reference.split("/")
+    kind, name, arch, branch = reference.split("/")
     location = f"{installation}/{reference}"
     commit, at = "", datetime.min.replace(tzinfo=UTC)
     deployed, runtime = Deployed("", "", None, "", "", "", 0), ""
-    with _file(look, f"{location}/active"):
+    with look.beside(f"{location}/active"):
         commit = look.machine.files.target(f"{location}/active").rstrip("/").rpartition("/")[2]
     if not COMMIT.fullmatch(commit):
         return None
     with (
-        _file(look, f"{location}/{commit}"),
+        look.beside(f"{location}/{commit}"),
         look.machine.files.directory(f"{location}/{commit}") as directory,
     ):
         at, deployed, runtime = _read(directory)
@@ -154,6 +210,7 @@ def _deployment(
         state="installed",
         size_bytes=deployed.size_bytes,
         summary=deployed.summary or None,
+        stream=branch,
     )
     return _Found(reference, software, deployed._replace(commit=commit), runtime, at)
 
@@ -201,8 +258,10 @@ def _record(one: _Found, old: Mark | None) -> Record:
 
 collector = Collector(
     collect,
-    (Software, DEPENDS_ON),
+    (Software, DEPENDS_ON, PackageIndex),
     minutes(10),
-    (f"{SYSTEM}/.changed", f"{SYSTEM}/app", f"{SYSTEM}/runtime"),
+    tuple(f"{SYSTEM}/{one}" for one in WATCHED),
+    version=2,
     logged=True,
+    owner=owner,
 )

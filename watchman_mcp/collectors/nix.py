@@ -3,21 +3,25 @@
 Each profile is a scope, `nix:PROFILE`, and the location of its packages. NixOS is one package, `nixos-
 system-NAME`, whose log are the links of its generations: each says when it was made. A profile of `nix-
 env`, whose manifest is a program of Nix, is said to be unreadable. Profiles in homes are read where people
-keep them. A machine without `/nix/var/nix/profiles` is Absent.
+keep them. Nix keeps no list of newer versions, so that none are known. A file belongs to what a profile
+itself asked for; what only came with that has no name of a package. A machine without
+`/nix/var/nix/profiles` is Absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from watchman_mcp.collectors import Collector, Look, minutes
 from watchman_mcp.errors import Broken
-from watchman_mcp.machine.nix import generation_of, read_manifest, split
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.nix import generation_of, read_manifest, split, stored_at
 from watchman_mcp.machine.places import Search
 from watchman_mcp.schema.core import Event, Record, event_key
-from watchman_mcp.schema.packages import Software
+from watchman_mcp.schema.packages import Owner, Software
 
 PROFILES = "/nix/var/nix/profiles"
 PLACES = (PROFILES, f"{PROFILES}/per-user/*", "~/.local/state/nix/profiles")
@@ -49,11 +53,11 @@ def collect(look: Look) -> Iterator[Software | Record]:
     search = Search(look.machine.files)
     places = list(search.find(PLACES))
     look.searched(bool(places), search.refused, "there is no Nix on this machine")
+    look.watch(*places)
     for place in places:
         profiles: list[_Profile] = []
-        with look.part(f"{look.scope}:{place}"):
-            profiles = _profiles(look, place)
-        look.seen.discard(f"{look.scope}:{place}")  # it has no rows of its own
+        with look.beside(place):
+            profiles = _profiles(look.machine.files, place)
         for profile in profiles:
             with look.part(f"{look.scope}:{profile.path}"):
                 if profile.path == SYSTEM:
@@ -62,9 +66,28 @@ def collect(look: Look) -> Iterator[Software | Record]:
                     yield from _packages(look, profile)
 
 
-def _profiles(look: Look, place: str) -> list[_Profile]:
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The packages of profiles that are the part of the store in which a file lies.
+
+    Raises: Denied, Broken.
+    """
+    files = machine.files
+    stored = {found for path in paths if files.exists(path) and (found := stored_at(path))}
+    for place in Search(files).find(PLACES) if stored else ():
+        for profile in _profiles(files, place):
+            manifest = f"{profile.present.path}/manifest.json"
+            if profile.path == SYSTEM:
+                named = _nixos(profile.present)
+                if named and profile.present.path in stored:
+                    yield Owner("nix", named.key, location=SYSTEM)
+            elif files.exists(manifest):
+                for element in read_manifest(files.text(manifest, MANIFEST_CAP), manifest):
+                    if not stored.isdisjoint(element.paths):
+                        yield Owner("nix", element.name.lower(), location=profile.path)
+
+
+def _profiles(files: Files, place: str) -> list[_Profile]:
     """The profiles of a place, each with its generations, oldest first."""
-    files = look.machine.files
     found: dict[str, list[_Generation]] = {}
     targets: dict[str, str] = {}
     for entry in files.entries(place):
@@ -145,4 +168,4 @@ def _record(generation: _Generation, about: Software, previous: str | None) -> R
     return Record(event, about)
 
 
-collector = Collector(collect, (Software,), minutes(10), (PROFILES,), logged=True)
+collector = Collector(collect, (Software,), minutes(10), (PROFILES,), logged=True, owner=owner)

@@ -32,6 +32,8 @@ class Receipt(NamedTuple):
     version: str | None = None
     needs: tuple[str, ...] = ()
     """Names of what it needs itself."""
+    scheme: int = 0
+    """The scheme of its version."""
 
 
 def read_receipt(text: str) -> Receipt:
@@ -47,6 +49,8 @@ def read_receipt(text: str) -> Receipt:
         raise Broken("it does not hold an object; brew reinstall makes it anew")
     source = fields.get("source")
     source = source if isinstance(source, dict) else {}
+    versions = source.get("versions")
+    scheme = versions.get("version_scheme") if isinstance(versions, dict) else 0
     tap, version = source.get("tap") or fields.get("tapped_from"), source.get("version")
     requested = fields.get("installed_on_request")
     return Receipt(
@@ -55,6 +59,7 @@ def read_receipt(text: str) -> Receipt:
         tap=tap if isinstance(tap, str) and tap else None,
         version=version if isinstance(version, str) and version else None,
         needs=tuple(dict.fromkeys(_needed(fields.get("runtime_dependencies")))),
+        scheme=scheme if isinstance(scheme, int) else 0,
     )
 
 

@@ -8,6 +8,10 @@ from typing import NamedTuple
 from watchman_mcp.errors import Broken
 
 COMMIT = re.compile(r"[0-9a-f]{64}")
+_DEPLOYED = re.compile(
+    r"(?P<installation>/.+)/(?P<reference>(?:app|runtime)/[^/]+/[^/]+/[^/]+)/(?P<commit>[0-9a-f]{64})/.+",
+    re.DOTALL,
+)
 _PATH = re.compile(r"Path *= *(/.*)")
 
 
@@ -49,11 +53,11 @@ def read_deploy(content: bytes) -> Deployed:
 
 
 def _tuple(content: bytes) -> tuple[str, str, int, bytes]:
-    width = _width(content)
+    step = width(content)
     # Members of changing size are found by where they end, which stands at the end, last one first.
-    ends = [_number(content, len(content) - width * place, width) for place in (1, 2, 3)]
-    frame = len(content) - 3 * width
-    size_at = _aligned(ends[2])
+    ends = [number(content, len(content) - step * place, step) for place in (1, 2, 3)]
+    frame = len(content) - 3 * step
+    size_at = aligned(ends[2])
     if not 0 < ends[0] <= ends[1] <= ends[2] or size_at + 8 > frame:
         raise ValueError("members out of order")
     size = int.from_bytes(content[size_at : size_at + 8], "big")
@@ -64,21 +68,21 @@ def _entries(data: bytes) -> Iterator[tuple[str, str | int]]:
     """The texts and numbers of a dictionary `a{sv}`."""
     if not data:
         return
-    width = _width(data)
-    table = _number(data, len(data) - width, width)
+    step = width(data)
+    table = number(data, len(data) - step, step)
     start = 0
-    for place in range(table, len(data), width):
-        end = _number(data, place, width)
+    for place in range(table, len(data), step):
+        end = number(data, place, step)
         if not start <= end <= table:
             raise ValueError("entries out of order")
         yield from _entry(data[start:end])
-        start = _aligned(end)
+        start = aligned(end)
 
 
 def _entry(data: bytes) -> Iterator[tuple[str, str | int]]:
-    width = _width(data)
-    end = _number(data, len(data) - width, width)
-    value, zero, kind = data[_aligned(end) : len(data) - width].rpartition(b"\0")
+    step = width(data)
+    end = number(data, len(data) - step, step)
+    value, zero, kind = data[aligned(end) : len(data) - step].rpartition(b"\0")
     if not zero or end > len(data):
         raise ValueError("an entry without a type")
     if kind == b"s":
@@ -87,18 +91,23 @@ def _entry(data: bytes) -> Iterator[tuple[str, str | int]]:
         yield _text(data[:end]), int.from_bytes(value, "little")
 
 
-def _width(data: bytes) -> int:
+def width(data: bytes) -> int:
     """How many bytes each place within this takes."""
     return 1 if len(data) < 1 << 8 else 2 if len(data) < 1 << 16 else 4
 
 
-def _number(data: bytes, start: int, width: int) -> int:
-    if start < 0 or start + width > len(data):
+def number(data: bytes, start: int, size: int) -> int:
+    """The number of so many bytes at this place.
+
+    Raises: IndexError.
+    """
+    if start < 0 or start + size > len(data):
         raise IndexError(start)
-    return int.from_bytes(data[start : start + width], "little")
+    return int.from_bytes(data[start : start + size], "little")
 
 
-def _aligned(place: int) -> int:
+def aligned(place: int) -> int:
+    """The next place that eight divides."""
     return (place + 7) & ~7
 
 
@@ -132,6 +141,12 @@ def masked(reference: str, patterns: tuple[str, ...]) -> bool:
         if all(fnmatchcase(part, one or "*") for part, one in zip(parts, wanted, strict=False)):
             return True
     return False
+
+
+def deployed_at(path: str) -> tuple[str, str, str] | None:
+    """Installation, reference and commit of the deployment that a path lies in; None for another path."""
+    match = _DEPLOYED.fullmatch(path)
+    return (match["installation"], match["reference"], match["commit"]) if match else None
 
 
 def read_installation(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from watchman_mcp.errors import Broken
 
 _GENERATION = re.compile(r"(?P<profile>.+)-(?P<number>[1-9][0-9]{0,8})-link")
 _STORED = re.compile(r"(?:.*/)?[0-9a-z]{32}-(?P<name>[^/]+)(?:/.*)?", re.DOTALL)
+_BELOW = re.compile(r"(?P<stored>/nix/store/[0-9a-z]{32}-[^/]+)(?:/.*)?", re.DOTALL)
 # The version begins at the first dash that no letter follows, as Nix itself splits a name.
 _NAMED = re.compile(r"(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?", re.DOTALL)
 
@@ -19,6 +20,8 @@ class Element(NamedTuple):
     name: str
     version: str | None
     source: str | None
+    paths: tuple[str, ...] = ()
+    """What it is in the store."""
 
 
 def generation_of(link: str) -> tuple[str, int] | None:
@@ -32,6 +35,12 @@ def split(path: str) -> tuple[str, str | None] | None:
     stored = _STORED.fullmatch(path)
     found = _NAMED.fullmatch(stored["name"]) if stored else None
     return (found["name"], found["version"]) if found else None
+
+
+def stored_at(path: str) -> str | None:
+    """The path of what a path of the store lies in; None for another path."""
+    found = _BELOW.fullmatch(path)
+    return found["stored"] if found else None
 
 
 def read_manifest(text: str, path: str) -> list[Element]:
@@ -55,8 +64,9 @@ def _elements(found: Iterable[tuple[str, object]]) -> Iterator[Element]:
     for name, element in found:
         if not isinstance(element, dict) or element.get("active") is False:
             continue
-        paths = element.get("storePaths")
-        source = element.get("attrPath")
-        for path in paths[:1] if isinstance(paths, list) else ():
-            if isinstance(path, str) and (named := split(path)):
-                yield Element(name or named[0], named[1], source if isinstance(source, str) else None)
+        paths, source = element.get("storePaths"), element.get("attrPath")
+        known = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+        if known and (named := split(known[0])):
+            yield Element(
+                name or named[0], named[1], source if isinstance(source, str) else None, tuple(known)
+            )

@@ -28,6 +28,8 @@ class Configuration:
     held: tuple[str, ...] = ()
     """Patterns of names."""
     held_groups: tuple[str, ...] = field(default=())
+    repositories: tuple[str, ...] = ()
+    """Those that upgrades may come from, the one that counts first first."""
 
     def holds(self, package: Fields) -> bool:
         """Whether the package, or a group that it is in, is to be left as it is."""
@@ -37,23 +39,31 @@ class Configuration:
 
 
 def read_configuration(text: str) -> Configuration:
-    """The options of a pacman.conf; a file that it includes is not read."""
-    options: dict[str, list[str]] = {}
-    section = ""
+    """The options and repositories of a pacman.conf; a file that it includes is to stand in it already."""
+    sections: dict[str, dict[str, list[str]]] = {}
+    section: dict[str, list[str]] = {}
     for line in text.replace("\r", "").split("\n"):
         words = line.partition("#")[0].strip()
         if words.startswith("["):
-            section = words
-        elif section == "[options]":
+            section = sections.setdefault(words[1:].removesuffix("]"), {})
+        else:
             name, _, value = words.partition("=")
-            options.setdefault(name.strip(), []).append(value.strip())
+            section.setdefault(name.strip(), []).append(value.strip())
+    options = sections.pop("options", {})
     paths = {
         name: found[-1].rstrip("/")
         for name, option in (("database", "DBPath"), ("log", "LogFile"))
         if (found := [value for value in options.get(option, ()) if value.startswith("/")])
     }
     held, groups = (tuple(" ".join(options.get(o, ())).split()) for o in ("IgnorePkg", "IgnoreGroup"))
-    return Configuration(**paths, held=held, held_groups=groups)
+    upgrading = [name for name, given in sections.items() if _upgrades(given) and "/" not in name]
+    return Configuration(**paths, held=held, held_groups=groups, repositories=tuple(upgrading))
+
+
+def _upgrades(repository: Mapping[str, Sequence[str]]) -> bool:
+    """Whether upgrades come from it; one that is not told what it is for is for all."""
+    uses = " ".join(repository.get("Usage", ())).split()
+    return not uses or "Upgrade" in uses or "All" in uses
 
 
 def read_entry(text: str, path: str) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from watchman_mcp.machine.versions.rpm import compare_part, split
 # Every text is quoted as for a shell, which is the one way of rpm's, old and new, that no text breaks out of.
 QUERY = (
     "N %{NAME:shescape} %{EPOCH:shescape} %{VERSION:shescape} %{RELEASE:shescape} %{ARCH:shescape}"
-    " %{INSTALLTIME} %{LONGSIZE} %{SOURCERPM:shescape} %{SUMMARY:shescape}\n"
+    " %{INSTALLTIME} %{LONGSIZE} %{SOURCERPM:shescape} %{SUMMARY:shescape} %{MODULARITYLABEL:shescape}\n"
     "[P %{PROVIDENAME:shescape} %{PROVIDEFLAGS} %{PROVIDEVERSION:shescape}\n]"
     "[R %{REQUIRENAME:shescape} %{REQUIREFLAGS} %{REQUIREVERSION:shescape}\n]"
 )
@@ -34,9 +34,9 @@ INSTALL_ONLY = frozenset(
 MULTIVERSION = frozenset({"multiversion(kernel)"})
 """The same for libzypp."""
 
-_VALUE = r"(?:'[^']*+(?:'\\''[^']*+)*+'|\([a-z ]++\)|[0-9]++)"
-_LINE = re.compile(rf"([NPR])((?: {_VALUE})++)\n")
-_VALUES = re.compile(_VALUE)
+VALUE = r"(?:'[^']*+(?:'\\''[^']*+)*+'|\([a-z ]++\)|[0-9]++)"
+_LINE = re.compile(rf"([NPR])((?: {VALUE})++)\n")
+_VALUES = re.compile(VALUE)
 _RICH = re.compile(r"\(|\)|[^\s()]+(?:\([^\s()]*\))*")
 _JOINING = frozenset({"and", "or", "with", "else"})
 _CONDITION = frozenset({"if", "unless", "without"})
@@ -64,6 +64,8 @@ class Package:
     source: str | None = None
     """File name of the source package."""
     summary: str | None = None
+    stream: str | None = None
+    """Name and stream of the module that it was built in."""
     provides: list[Relation] = field(default_factory=list)
     requires: list[Relation] = field(default_factory=list)
 
@@ -72,6 +74,18 @@ def full_version(epoch: int | str | None, version: str, release: str) -> str:
     """Epoch, version and release as rpm writes them together; an epoch of 0 is none."""
     known = f"{version}-{release}" if release else version
     return f"{epoch}:{known}" if epoch and str(epoch) != "0" else known
+
+
+def stream_of(label: str | None) -> str | None:
+    """NAME:STREAM of a module's label NAME:STREAM:VERSION:CONTEXT; None for none."""
+    name, _, rest = (label or "").partition(":")
+    stream = rest.partition(":")[0]
+    return f"{name}:{stream}" if name and stream else None
+
+
+def without_modules(query: str) -> str:
+    """The format for an rpm that does not know of modules yet."""
+    return query.replace("%{MODULARITYLABEL:shescape}", "(none)")
 
 
 def moment(seconds: int) -> int:
@@ -93,7 +107,7 @@ def read_query(text: str) -> list[Package]:
     place = 0
     while place < len(text):
         line = _LINE.match(text, place)
-        values = [_plain(value) for value in _VALUES.findall(line[2])] if line else []
+        values = [plain(value) for value in _VALUES.findall(line[2])] if line else []
         try:
             if line is None:
                 raise ValueError(text[place : place + 80])
@@ -112,7 +126,7 @@ def read_query(text: str) -> list[Package]:
 
 
 def _package(values: list[str | None]) -> Package:
-    name, epoch, version, release, arch, installed, size, source, summary = values
+    name, epoch, version, release, arch, installed, size, source, summary, label = values
     return Package(
         name or "",
         full_version(epoch, version or "", release or ""),
@@ -121,10 +135,12 @@ def _package(values: list[str | None]) -> Package:
         None if size is None else int(size),
         source,
         summary,
+        stream_of(label),
     )
 
 
-def _plain(value: str) -> str | None:
+def plain(value: str) -> str | None:
+    """A value of rpm's answer without its quotes; None for one that says that there is none."""
     if value.startswith("'"):
         return value[1:-1].replace("'\\''", "'")
     return None if value.startswith("(") else value
@@ -195,20 +211,20 @@ def _fits(required: Relation, provided: Relation) -> bool:
     """Whether the range of versions that is provided meets the one that is required."""
     if not required.version or not provided.version or required.name.startswith("("):
         return True
-    order = _order(provided.version, required.version)
-    if order < 0:
+    sense = order(provided.version, required.version)
+    if sense < 0:
         return bool(provided.flags & GREATER or required.flags & LESS)
-    if order > 0:
+    if sense > 0:
         return bool(provided.flags & LESS or required.flags & GREATER)
     return bool(provided.flags & required.flags & (LESS | GREATER | EQUAL))
 
 
-def _order(one: str, other: str) -> int:
+def order(one: str, other: str) -> int:
     """As rpm compares versions in dependencies: a release counts where both have one."""
     (epoch, version, release), (other_epoch, other_version, other_release) = split(one), split(other)
-    order = compare_part(epoch, other_epoch) or compare_part(version, other_version)
-    if order or release is None or other_release is None:
-        return order
+    sense = compare_part(epoch, other_epoch) or compare_part(version, other_version)
+    if sense or release is None or other_release is None:
+        return sense
     return compare_part(release, other_release)
 
 

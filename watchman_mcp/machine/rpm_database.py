@@ -1,7 +1,8 @@
 """Finds rpm's database, whichever of its backends holds it, and reads it by rpm or by itself."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.paths import printable
-from watchman_mcp.machine.rpm import KEYS, QUERY, Package, read_query, wanted_files
+from watchman_mcp.machine.rpm import KEYS, QUERY, Package, read_query, wanted_files, without_modules
 from watchman_mcp.machine.rpm_headers import read_files, read_package
 from watchman_mcp.machine.rpm_sqlite import copied
 
@@ -54,28 +55,39 @@ def find_database(files: Files) -> str:
 def read_database(machine: Machine) -> Database:
     """The database of the machine: on the running one by its rpm, elsewhere in a copy.
 
-    rpm makes files beside a database that it reads, and a new database where it does not know the backend, so
-    it is shown none but its own.
+    Raises: Absent, Denied, Broken.
+    """
+    with shown(machine) as (path, directory):
+        return ask_rpm(machine.commands, directory) if directory else read_sqlite(machine.files, path)
+
+
+@contextmanager
+def shown(machine: Machine) -> Iterator[tuple[str, str]]:
+    """The file that holds the packages, and where the rpm here may be asked about them.
+
+    The latter is empty where the file is to be read without rpm. rpm makes files beside a database that it
+    reads, and a new database where it does not know the backend, so it is shown none but its own.
 
     Raises: Absent, Denied, Broken.
     """
     path = find_database(machine.files)
     directory, _, name = path.rpartition("/")
     if machine.live and _backend(machine.commands) == BACKENDS[name]:
-        return ask_rpm(machine.commands, directory)
+        yield path, directory
+        return
     if name == SQLITE:
-        return read_sqlite(machine.files, path)
+        yield path, ""
+        return
     with TemporaryDirectory(prefix="watchman-") as place:
         Path(place, name).write_bytes(machine.files.read(path, _COPY_CAP))
         try:
-            found = ask_rpm(machine.commands, place)
+            yield path, place
         except Absent as error:
             raise Broken(f"{printable(path)} can be read by rpm alone; install the package rpm") from error
         except Broken as error:
             raise Broken(f"{_UNKNOWN.format(printable(path))} ({error})") from error
         if Path(place, SQLITE).exists():  # it made a database of its own beside one that it does not know
             raise Broken(_UNKNOWN.format(printable(path)))
-        return found
 
 
 def _backend(commands: Commands) -> str:
@@ -111,22 +123,40 @@ def ask_rpm(commands: Commands, directory: str) -> Database:
 
     Raises: Absent (no rpm), Denied, Broken.
     """
-    base = ["rpm", "--dbpath", directory]
-    answer = commands.run([*base, "-qa", "--queryformat", QUERY], timeout=_TIMEOUT, output_cap=_OUTPUT)
-    complaint = next((line for line in answer.stderr.split("\n") if line.startswith("error:")), "")
-    if answer.code or complaint:
-        # A database that is read in part would make packages vanish.
-        said = complaint or f"it ended with {answer.code}"
-        raise Broken(f"rpm cannot read {printable(directory)}: {said[:200]}; run `rpm -qa` by hand")
-    packages = read_query(answer.stdout)
+    packages = read_query(query(commands, directory, "-qa", "--queryformat", package_format(commands)))
     wanted = wanted_files(packages)
     if not wanted:
         return Database(packages, {})
     words = [word for path in wanted for word in (path, _NOBODY)]
     told = commands.run(
-        [*base, "-q", "--whatprovides", "--queryformat", _OWNER, *words], timeout=_TIMEOUT, output_cap=_OUTPUT
+        ["rpm", "--dbpath", directory, "-q", "--whatprovides", "--queryformat", _OWNER, *words],
+        timeout=_TIMEOUT,
+        output_cap=_OUTPUT,
     )
     return Database(packages, _owners(wanted, told.stdout))
+
+
+def query(commands: Commands, directory: str, *words: str) -> str:
+    """What rpm answers about all packages of this directory.
+
+    Raises: Absent (no rpm), Denied, Broken.
+    """
+    answer = commands.run(["rpm", "--dbpath", directory, *words], timeout=_TIMEOUT, output_cap=_OUTPUT)
+    complaint = next((line for line in answer.stderr.split("\n") if line.startswith("error:")), "")
+    if answer.code or complaint:
+        # A database that is read in part would make packages vanish.
+        said = complaint or f"it ended with {answer.code}"
+        raise Broken(f"rpm cannot read {printable(directory)}: {said[:200]}; run `rpm -qa` by hand")
+    return answer.stdout
+
+
+def package_format(commands: Commands) -> str:
+    """The format in which this rpm can be asked for packages: before 4.15 most do not know of modules.
+
+    Raises: Absent (no rpm), Denied, Broken.
+    """
+    known = commands.run(["rpm", "--querytags"]).stdout.split()
+    return QUERY if "MODULARITYLABEL" in known else without_modules(QUERY)
 
 
 def _owners(wanted: list[str], answer: str) -> Owners:

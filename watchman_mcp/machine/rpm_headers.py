@@ -3,20 +3,31 @@
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
-from watchman_mcp.machine.rpm import Package, Relation, full_version, moment
+from watchman_mcp.machine.rpm import Package, Relation, full_version, moment, stream_of
 
 NAME, VERSION, RELEASE, EPOCH, SUMMARY = 1000, 1001, 1002, 1003, 1004
 INSTALLED, SIZE, ARCH, SOURCE, LONG_SIZE = 1008, 1009, 1022, 1044, 5009
+MODULARITY_LABEL = 5096
 PROVIDES = (1047, 1112, 1113)
 REQUIRES = (1049, 1048, 1050)
 """Tags of the names, the flags and the versions."""
 DIRECTORY_PLACES, FILE_NAMES, DIRECTORIES = 1116, 1117, 1118
 OLD_FILE_NAMES = 1027
-PACKAGE_TAGS = frozenset(
-    {NAME, VERSION, RELEASE, EPOCH, SUMMARY, INSTALLED, SIZE, ARCH, SOURCE, LONG_SIZE, *PROVIDES, *REQUIRES}
-)
-FILE_TAGS = frozenset({NAME, ARCH, DIRECTORY_PLACES, FILE_NAMES, DIRECTORIES, OLD_FILE_NAMES})
+FILE_STATES, FILE_FLAGS = 1029, 1037
+IDENTITY_TAGS = frozenset({NAME, VERSION, RELEASE, EPOCH, ARCH})
+PACKAGE_TAGS = IDENTITY_TAGS | {
+    *(SUMMARY, INSTALLED, SIZE, SOURCE, LONG_SIZE, MODULARITY_LABEL),
+    *PROVIDES,
+    *REQUIRES,
+}
+FILE_TAGS = IDENTITY_TAGS | {
+    *(DIRECTORY_PLACES, FILE_NAMES, DIRECTORIES, OLD_FILE_NAMES, FILE_STATES, FILE_FLAGS)
+}
+
+IN_PLACE = (0, 3)
+"""States of files that are on the disk, by rpm or by a network share."""
 
 _ENTRY = struct.Struct(">4I")
 _NUMBERS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "Q"}
@@ -25,6 +36,15 @@ _MOST = 1 << 20
 """So many entries or values of one header are believed at most."""
 
 Value = Sequence[int] | Sequence[str]
+
+
+class File(NamedTuple):
+    """One file of a package."""
+
+    path: str
+    flags: int = 0
+    in_place: bool = True
+    """Not left out, for instance as one of another architecture."""
 
 
 def read_header(blob: bytes, tags: frozenset[int]) -> dict[int, Value]:
@@ -83,6 +103,7 @@ def read_package(blob: bytes) -> Package:
         _number(header, LONG_SIZE if LONG_SIZE in header else SIZE),
         _text(header, SOURCE),
         _text(header, SUMMARY),
+        stream_of(_text(header, MODULARITY_LABEL)),
         list(_relations(header, PROVIDES)),
         list(_relations(header, REQUIRES)),
     )
@@ -93,15 +114,34 @@ def read_files(blob: bytes) -> tuple[tuple[str, str], Iterator[str]]:
 
     Raises: ValueError.
     """
+    name, _, arch, files = read_entries(blob)
+    return (name, arch), (file.path for file in files)
+
+
+def read_entries(blob: bytes) -> tuple[str, str, str, Iterator[File]]:
+    """Name, version and architecture of a package, and its files.
+
+    Raises: ValueError.
+    """
     header = read_header(blob, FILE_TAGS)
-    who = (_text(header, NAME) or "", _text(header, ARCH) or "")
+    version = full_version(_number(header, EPOCH), _text(header, VERSION) or "", _text(header, RELEASE) or "")
+    flags, states = header.get(FILE_FLAGS, ()), header.get(FILE_STATES, ())
+    files = (
+        File(path, flag if isinstance(flag, int) else 0, state in IN_PLACE)
+        for path, flag, state in zip_longest(_paths(header), flags, states, fillvalue=0)
+        if isinstance(path, str)
+    )
+    return _text(header, NAME) or "", version, _text(header, ARCH) or "", files
+
+
+def _paths(header: dict[int, Value]) -> list[str]:
     if OLD_FILE_NAMES in header:
-        return who, iter(_texts(header, OLD_FILE_NAMES))
+        return _texts(header, OLD_FILE_NAMES)
     names, directories = _texts(header, FILE_NAMES), _texts(header, DIRECTORIES)
     places = [place for place in header.get(DIRECTORY_PLACES, ()) if isinstance(place, int)]
     if any(place >= len(directories) for place in places):
         raise ValueError("a file in no directory")
-    return who, (directories[place] + name for place, name in zip(places, names, strict=False))
+    return [directories[place] + name for place, name in zip(places, names, strict=False)]
 
 
 def _texts(header: dict[int, Value], tag: int) -> list[str]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.updates import Update
 
 DONE, ERROR = 4, 9
 """States of a task."""
@@ -14,6 +15,8 @@ DONE, ERROR = 4, 9
 _FIELD = re.compile(r"(name|version|summary|base|type|title): *(.*)")
 _QUOTED = re.compile(r"(['\"])(.*?)\1")
 _REVISION = re.compile(r"x?[1-9][0-9]{0,17}")
+_UNIT = re.compile(r"snap\.(?P<snap>[a-z0-9_-]+)\.[^/]+\.(?:service|socket|timer)")
+_FILE = re.compile(r"/(?P<name>[^/]+)/(?P<revision>x?[1-9][0-9]{0,17})/.+", re.DOTALL)
 _SUMMARY_REVISION = re.compile(r"\((x?[1-9][0-9]{0,17})\)")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -29,6 +32,9 @@ class Snap(NamedTuple):
     kind: str
     refreshed_at: datetime | None
     held: bool | None
+    channel: str = ""
+    newer: Update | None = None
+    """The revision that snapd found when it last asked, if it is not installed yet."""
 
 
 class Step(NamedTuple):
@@ -52,6 +58,8 @@ class State(NamedTuple):
     snaps: list[Snap]
     steps: list[Step]
     odd: int
+    refreshed_at: datetime | None
+    """When snapd last asked its store for newer revisions; None if it never did."""
 
 
 def read_state(text: str, path: str) -> State:
@@ -67,10 +75,11 @@ def read_state(text: str, path: str) -> State:
         raise Broken(f"{path} does not hold snapd's state; look at it with snap debug state")
     data, tasks = _object(state["data"]), _object(state.get("tasks"))
     holds = _object(data.get("snaps-hold"))
+    candidates = _object(data.get("refresh-candidates"))
     snaps, odd = list[Snap](), 0
     for name, value in _object(data.get("snaps")).items():
         if snap := _snap(name, _object(value), "system" in _object(holds.get(name))):
-            snaps.append(snap)
+            snaps.append(snap._replace(newer=_newer(snap, _object(candidates.get(name)))))
         else:
             odd += 1
     steps = [
@@ -78,7 +87,9 @@ def read_state(text: str, path: str) -> State:
         for number, change in _object(state.get("changes")).items()
         for step in _steps(number, _object(change), tasks)
     ]
-    return State(snaps, sorted(steps, key=lambda step: (step.at, step.key)), odd)
+    return State(
+        snaps, sorted(steps, key=lambda step: (step.at, step.key)), odd, _moment(data.get("last-refresh"))
+    )
 
 
 def _object(value: object) -> Object:
@@ -108,7 +119,16 @@ def _snap(name: str, value: Object, held: bool) -> Snap | None:
     if not revision or not name:
         return None
     active, kind = value.get("active") is True, _text(value.get("type"))
-    return Snap(name, revision, active, kind, _moment(value.get("last-refresh-time")), held)
+    refreshed_at, channel = _moment(value.get("last-refresh-time")), _text(value.get("channel"))
+    return Snap(name, revision, active, kind, refreshed_at, held, channel)
+
+
+def _newer(snap: Snap, candidate: Object) -> Update | None:
+    revision = revision_of(_object(candidate.get("side-info")).get("revision"))
+    version = shown(_text(candidate.get("version")) or None, revision)
+    if not revision or not version or revision == snap.revision:
+        return None
+    return Update(snap.name, None, version, _text(candidate.get("channel")) or snap.channel or None)
 
 
 def _steps(number: str, change: Object, tasks: Object) -> Iterator[Step]:
@@ -173,3 +193,15 @@ def read_meta(text: str) -> dict[str, str]:
 def shown(version: str | None, revision: str) -> str | None:
     """A version with its revision, as this machine's graph has it."""
     return " ".join([*([version] if version else []), *([f"({revision})"] if revision else [])]) or None
+
+
+def snap_of_unit(name: str) -> str | None:
+    """The snap whose application a unit of systemd runs, which snapd wrote; None for another unit."""
+    match = _UNIT.fullmatch(name)
+    return match["snap"] if match else None
+
+
+def snap_of_file(path: str, mount: str) -> str | None:
+    """The snap in whose mounted revision a path lies; None for another path."""
+    match = _FILE.fullmatch(path.removeprefix(mount)) if path.startswith(f"{mount}/") else None
+    return match["name"] if match else None

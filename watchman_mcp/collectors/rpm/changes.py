@@ -1,28 +1,20 @@
-"""Packages of rpm, and what dnf, yum and zypper did with them; Absent where there is no rpm database.
-
-They are zypper's where libzypp is at home, else dnf's. Kernels and others that are installed beside their
-older versions have their version as location; of any other package the version that was installed last is
-told. What happened is told by dnf's transaction databases and libzypp's history, or where no database can be
-read by the logs of dnf and yum.
-"""
+"""What dnf, yum and libzypp tell of what they did: their databases first, then their logs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import cast
 
-from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.collectors import Look
 from watchman_mcp.machine.dnf_history import (
     ACCOUNTS,
     DNF4,
     DNF5,
-    REASONS5,
     Run,
     read_history,
     read_people,
-    read_reasons,
 )
 from watchman_mcp.machine.dnf_logs import (
     DNF5_LOG,
@@ -35,39 +27,30 @@ from watchman_mcp.machine.dnf_logs import (
     written_at,
 )
 from watchman_mcp.machine.dpkg import Clock, written
-from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.logs import LogReading, Mark, read_log
-from watchman_mcp.machine.rpm import INSTALL_ONLY, MULTIVERSION, Package, install_only, needs, newest
+from watchman_mcp.machine.rpm import Package, install_only
 from watchman_mcp.machine.rpm_changes import Told
-from watchman_mcp.machine.rpm_database import BACKENDS, PLACES, read_database
 from watchman_mcp.machine.zypp_history import (
-    AUTOMATIC,
     HISTORY,
     ZyppHistory,
     packed,
-    read_automatic,
     unpacked,
 )
-from watchman_mcp.schema import Edge
 from watchman_mcp.schema.core import Event, Record, event_key
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
-from watchman_mcp.times import host_zone
+from watchman_mcp.schema.packages import Software
 
-ZYPP = "/etc/zypp"
-DNF = "/etc/dnf"
-RELEASE = "/etc/os-release"
 Reasons = Mapping[tuple[str, str], bool]
 
 
-class _Teller:
+class Teller:
     """Makes records of changes, as this machine names its packages."""
 
-    def __init__(self, manager: str, packages: Sequence[Package]) -> None:
+    def __init__(self, manager: str, packages: Sequence[Package], beside: frozenset[str]) -> None:
         self.manager = manager
         self.present: dict[tuple[str, str], set[str]] = {}
         for package in packages:
             self.present.setdefault((package.name, package.arch), set()).add(package.version)
-        self.install_only = install_only(packages, MULTIVERSION if manager == "zypper" else INSTALL_ONLY)
+        self.install_only = install_only(packages, beside)
 
     def record(self, source: str, told: Told) -> Record:
         """One change as an event of the package that it is about."""
@@ -105,87 +88,24 @@ class _Teller:
         return version if name in self.install_only else None
 
 
-def collect(look: Look) -> Iterator[Software | Edge | Record]:
-    """The packages as they are, read before the logs, then what the logs tell since the last look.
-
-    Raises: Absent, Denied, Broken.
-    """
-    files = look.machine.files
-    packages, owners = read_database(look.machine)
-    teller = _Teller(_manager(files), packages)
-    requested: dict[tuple[str, str], bool] = {}
-    told = [*_of_dnf(look, teller, requested)]
-    with _source(look, REASONS5):
-        requested |= read_reasons(files)
-    shown = newest(packages, teller.install_only)
-    automatic = _automatic(look) if teller.manager == "zypper" else None
-    found = [_software(package, teller, requested, automatic) for package in shown]
-    yield from found
-    paths = [software.node_id for software in found]
-    for start, end in needs(shown, owners):
-        yield Edge(DEPENDS_ON, paths[start], paths[end])
-    for one in told:
-        yield teller.record("dnf", one)
-    zone = host_zone(look.machine.root)
-    yield from _of_yum(look, teller, zone)
-    yield from _of_zypp(look, teller, zone)
-
-
-def _manager(files: Files) -> str:
-    """Whose the packages are: zypper's where libzypp is; with dnf beside it, the distribution decides."""
-    if not files.exists(ZYPP):
-        return "dnf"
-    release = files.text(RELEASE) if files.exists(DNF) and files.exists(RELEASE) else "suse"
-    return "zypper" if "suse" in release.lower() else "dnf"
-
-
-def _automatic(look: Look) -> frozenset[str] | None:
-    files, found = look.machine.files, None
-    with _source(look, AUTOMATIC):
-        found = read_automatic(files.text(AUTOMATIC))
-    return found
-
-
-def _software(
-    package: Package, teller: _Teller, requested: Reasons, automatic: frozenset[str] | None
-) -> Software:
-    source = (package.source or "").removesuffix(".src.rpm").removesuffix(".nosrc.rpm")
-    asked = requested.get((package.name, package.arch), requested.get((package.name, "")))
-    return Software(
-        key=package.name,
-        name=package.name,
-        version=package.version,
-        scheme="rpm",
-        manager=teller.manager,
-        architecture=package.arch or None,
-        location=teller.location(package.name, package.version),
-        source_package=source.rsplit("-", 2)[0] or None,
-        installed_at=datetime.fromtimestamp(package.installed_at, UTC) if package.installed_at else None,
-        requested=asked if automatic is None else package.name not in automatic,
-        state="installed",
-        size_bytes=package.size,
-        summary=package.summary,
-    )
-
-
 @contextmanager
-def _source(look: Look, path: str) -> Iterator[None]:
+def alone(look: Look, path: str) -> Iterator[None]:
     """A log or a database, which costs nothing but itself if it cannot be read."""
     with look.part(f"{look.scope}:{path}"):
         yield
     look.seen.discard(f"{look.scope}:{path}")  # it has no rows of its own
 
 
-def _of_dnf(look: Look, teller: _Teller, requested: dict[tuple[str, str], bool]) -> Iterator[Told]:
+def of_dnf(look: Look, teller: Teller, requested: dict[tuple[str, str], bool]) -> Iterator[Told]:
     """What the databases of dnf tell; for a time of which they do not, what its logs tell."""
     people: dict[str, str] = {}
-    with _source(look, ACCOUNTS):
+    with alone(look, ACCOUNTS):
         people = read_people(look.machine.files)
     for source, database, log in (("dnf", DNF4, DNF_LOG), ("dnf5", DNF5, DNF5_LOG)):
         known = cast("list[int] | None", look.marks.get(database))
         runs: list[Run] | None = None
         if look.machine.files.exists(database):
-            with _source(look, database):
+            with alone(look, database):
                 runs, reasons = _runs(look, database, log, known)
                 requested.update(reasons)
         if runs is None or not (known or look.marks.get(log)):
@@ -212,11 +132,11 @@ def _runs(look: Look, path: str, log: str, known: list[int] | None) -> tuple[lis
     return runs, reasons
 
 
-def _of_log(look: Look, path: str, teller: _Teller, source: str, span: tuple[float, float]) -> Iterator[Told]:
+def _of_log(look: Look, path: str, teller: Teller, source: str, span: tuple[float, float]) -> Iterator[Told]:
     """What a log of dnf tells of the time between two moments."""
     mark, until = cast("tuple[str, float]", look.marks.get(path) or ("", 0.0))
     told: list[Told] = []
-    with _source(look, path):
+    with alone(look, path):
         reading = read_log(look.machine.files, path, Mark.from_json(mark) if mark else None)
         log = DnfLog(source, teller.present, teller.install_only)
         told = [one for one in log.told(reading) if span[0] < one.at.timestamp() < span[1]]
@@ -226,7 +146,7 @@ def _of_log(look: Look, path: str, teller: _Teller, source: str, span: tuple[flo
             look.marks[path] = [log.place.mark.to_json(), max(until, newest_told)]
     commands: list[tuple[datetime, str]] = []
     if told and source == "dnf":
-        with _source(look, DNF_COMMANDS):
+        with alone(look, DNF_COMMANDS):
             commands = read_commands(read_log(look.machine.files, DNF_COMMANDS))
     for one in told:
         began = (one.run or "").partition(":")[2]
@@ -234,11 +154,12 @@ def _of_log(look: Look, path: str, teller: _Teller, source: str, span: tuple[flo
         yield one._replace(command=own[-1] if own else one.command)
 
 
-def _of_yum(look: Look, teller: _Teller, zone: tzinfo) -> Iterator[Record]:
+def of_yum(look: Look, teller: Teller, zone: tzinfo) -> Iterator[Record]:
+    """What the log of yum tells."""
     mark, fold = cast("tuple[str, int]", look.marks.get(YUM_LOG) or ("", 0))
     files = look.machine.files
     told: list[Told] = []
-    with _source(look, YUM_LOG):
+    with alone(look, YUM_LOG):
         log = YumLog(Clock(zone, fold), written_at(files, YUM_LOG, zone))
         reading = read_log(files, YUM_LOG, Mark.from_json(mark) if mark else None)
         told = list(log.told(reading))
@@ -250,12 +171,13 @@ def _of_yum(look: Look, teller: _Teller, zone: tzinfo) -> Iterator[Record]:
         yield teller.record("yum", one)
 
 
-def _of_zypp(look: Look, teller: _Teller, zone: tzinfo) -> Iterator[Record]:
+def of_zypp(look: Look, teller: Teller, zone: tzinfo) -> Iterator[Record]:
+    """What the history of libzypp tells."""
     kept = cast("tuple[str, int, str, dict[str, str] | None]", look.marks.get(HISTORY) or ("", 0, "", None))
     mark, fold, versions, waiting = kept
     log = ZyppHistory(Clock(zone, fold), unpacked(versions), teller.install_only)
     told: list[Told] = []
-    with _source(look, HISTORY):
+    with alone(look, HISTORY):
         reading = read_log(look.machine.files, HISTORY, Mark.from_json(mark) if mark else None)
         told = list(log.told(reading))
         _say(look, HISTORY, reading, log.unreadable)
@@ -274,10 +196,3 @@ def _say(look: Look, path: str, reading: LogReading, unreadable: int) -> None:
     left_out = [f"{lines} of its lines cannot be read and were left out"] if lines else []
     for problem in reading.problems + left_out:
         look.cannot(path, problem)
-
-
-STATE = tuple(f"{place}/{name}" for place in PLACES for name in BACKENDS)
-HISTORIES = (DNF4, f"{DNF4}-wal", DNF5, f"{DNF5}-wal", DNF_LOG, DNF5_LOG, YUM_LOG, HISTORY)
-WATCHED = (*STATE, *HISTORIES, REASONS5, AUTOMATIC)
-MANAGERS = ("dnf", "zypper")
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), WATCHED, logged=True, managers=MANAGERS)
