@@ -8,13 +8,23 @@ followed. Neither conda nor anything of an environment is run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, tzinfo
 from typing import cast
 
 from watchman_mcp.collectors import Collector, Look, minutes
 from watchman_mcp.errors import Absent, Broken
-from watchman_mcp.machine.conda import META, RECORD_CAP, Package, environments, named, package_at, read_record
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.conda import (
+    META,
+    RECORD_CAP,
+    Package,
+    environments,
+    named,
+    owners,
+    package_at,
+    read_record,
+)
 from watchman_mcp.machine.conda_history import Change, Run, changes, read_history
 from watchman_mcp.machine.dpkg import Clock
 from watchman_mcp.machine.entries import Entry
@@ -22,7 +32,7 @@ from watchman_mcp.machine.logs import Mark, read_log
 from watchman_mcp.machine.places import Search
 from watchman_mcp.schema import Edge
 from watchman_mcp.schema.core import Event, Record, event_key
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, Owner, Software
 from watchman_mcp.times import host_zone
 
 PACKAGES = 20_000
@@ -56,6 +66,15 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
         look.marks["there"] = True
     elif not search.refused:
         raise Absent("no conda environments are on this machine")
+
+
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The packages whose records list the file, of the environments that it lies in.
+
+    Raises: Denied, Broken.
+    """
+    for prefix, name in owners(machine.files, paths):
+        yield Owner("conda", name, None, prefix)
 
 
 def _settled(look: Look, prefix: str) -> None:
@@ -173,4 +192,4 @@ def _record(prefix: str, run: Run, change: Change) -> Record:
 
 WATCHED = tuple(f"/opt/{root}/{META}/history" for root in ("conda", "miniconda3", "miniforge3", "anaconda3"))
 WATCHED += tuple(f"/root/{root}/{META}/history" for root in ("miniconda3", "miniforge3", "anaconda3"))
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, logged=True)
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, logged=True, owner=owner)
