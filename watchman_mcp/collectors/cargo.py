@@ -40,11 +40,13 @@ def collect(look: Look) -> Iterator[Software]:
     Raises: Absent.
     """
     search = Search(look.machine.files)
-    paths = search.find(f"{root}/{name}" for root in ROOTS for name in (LIST, LIST2))
+    paths = list(search.find(f"{root}/{name}" for root in ROOTS for name in (LIST, LIST2)))
     roots = dict.fromkeys(path.rpartition("/")[0] for path in paths)
     for root in roots:
         with look.part(f"cargo:{root}"):
             yield from _installed(look, root)
+    # The first crate of a person is noticed at once, too.
+    look.watch_places([*paths, *(f"{home}/.cargo/{LIST}" for home in search.homes)])
     look.searched(bool(roots), search.refused, "cargo has installed nothing on this machine")
 
 

@@ -60,12 +60,19 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
             _settled(look, prefix)
             yield from _packages(look, prefix, there)
             yield from _records(look, prefix, zone, there)
+    look.watch_places(_watched(search, prefix) for prefix in prefixes)
     for path, why in search.refused.items():
         look.cannot(f"{_BASE}:{path}", why)
     if prefixes or marks:
         look.marks["there"] = True
     elif not search.refused:
         raise Absent("no conda environments are on this machine")
+
+
+def _watched(search: Search, prefix: str) -> str:
+    """What is written last when the environment changes."""
+    history = f"{prefix}/{META}/history"
+    return history if search.holds(history) else f"{prefix}/{META}"
 
 
 def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:

@@ -70,13 +70,14 @@ def collect(look: Look) -> Iterator[Software | Edge]:
     Raises: Absent.
     """
     search = Search(look.machine.files)
-    there = False
+    lists: list[str] = []
     for path in search.find(f"{directory}/{_LISTS}" for directory in DIRECTORIES):
-        there = True
+        lists.append(path)
         directory = path.rpartition("/")[0]
         with look.part(f"gem:{directory}"):
             yield from _graph(_gems(look, directory))
-    look.searched(there, search.refused, "no Ruby gems are on this machine")
+    look.watch_places(lists)
+    look.searched(bool(lists), search.refused, "no Ruby gems are on this machine")
 
 
 def _gems(look: Look, directory: str) -> Iterator[_Found]:

@@ -55,12 +55,15 @@ def collect(look: Look) -> Iterator[Software]:
     own = _own_directories(search)
     for directory in own:
         yield from _programs(look, search, directory)
-    for directory in search.find(SHARED):
-        if directory not in own:
-            yield from _programs(look, search, directory, fetched_only=True)
-    for path in search.find(f"{directory}/VERSION" for directory in INSTALLED):
+    shared = [directory for directory in search.find(SHARED) if directory not in own]
+    for directory in shared:
+        yield from _programs(look, search, directory, fetched_only=True)
+    versions = list(search.find(f"{directory}/VERSION" for directory in INSTALLED))
+    for path in versions:
         with look.part(f"go:{path.rpartition('/')[0]}"):
             yield from _installed(look, path)
+    # The first program of a person is noticed at once, too.
+    look.watch_places([*own, *shared, *versions, *(f"{home}/go/bin" for home in search.homes)])
     for path, why in search.refused.items():
         look.cannot(f"go:{path}", why)
     if own or look.seen:

@@ -69,6 +69,9 @@ def collect(look: Look) -> Iterator[Software | Edge]:
     directories = _directories(search)
     for manager, directory in directories:
         yield from _packages(look, manager, directory)
+    look.watch_places(
+        path for manager, directory in directories for path in _watched(search, manager, directory)
+    )
     look.searched(
         bool(directories), search.refused, "no global packages of npm, pnpm or yarn are on this machine"
     )
@@ -79,6 +82,16 @@ def _directories(search: Search) -> list[tuple[str, str]]:
     found = [("npm", directory) for directory in global_directories(search)]
     found += [("pnpm", directory) for directory in search.find(PNPM)]
     return found + [("yarn", directory) for directory in search.find(YARN)]
+
+
+def _watched(search: Search, manager: str, directory: str) -> Iterator[str]:
+    """What changes when a package of this global directory does."""
+    yield directory
+    if manager == "npm":
+        groups = [entry.name for entry in search.entries(directory) if entry.name.startswith("@")]
+        yield from (f"{directory}/{name}" for name in groups)
+    else:
+        yield f"{directory}/package.json"
 
 
 def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:

@@ -44,6 +44,7 @@ def collect(look: Look) -> Iterator[Software | Edge]:
     """The distributions of each environment and what they need of one another."""
     search = Search(look.machine.files)
     taken: set[str] = set()
+    sites: list[str] = []
     for environment in environments(search, map(str, look.settings.packages.python_paths)):
         if environment.location in taken:
             continue
@@ -52,8 +53,10 @@ def collect(look: Look) -> Iterator[Software | Edge]:
             look.cannot(f"{_BASE}:/", why)
             break
         taken.add(environment.location)
+        sites += environment.sites
         with look.part(f"{_BASE}:{environment.location}"):
             yield from _distributions(look, environment)
+    look.watch_places(sites)
     for path, why in search.refused.items():
         look.cannot(f"{_BASE}:{path}", why)
 
