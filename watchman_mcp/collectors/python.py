@@ -4,6 +4,7 @@ Nothing found is executed and no link is followed. Each environment is a scope, 
 interpreters share a prefix the scope is the directory of one, as `/usr/local/lib/python3.11`. What cannot be
 read is said and never taken for gone. `/usr/lib/python3/dist-packages` is left out: what lies there belongs
 to Debian's packages. What conda installed in an environment that it keeps records of is told from those.
+Newer versions are known of the packages of pip and pipx whose pages pip keeps.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.collectors import Collector, Look, minutes, offered
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.distribution_files import owners
 from watchman_mcp.machine.distributions import is_name, needed, read_metadata
 from watchman_mcp.machine.files import Directory, Entry
 from watchman_mcp.machine.links import with_targets
+from watchman_mcp.machine.pip_pages import Pages, newest
 from watchman_mcp.machine.places import Search
 from watchman_mcp.machine.python_environments import SITES, Environment, around, environments
+from watchman_mcp.machine.updates import Update
+from watchman_mcp.machine.versions import compare_versions
 from watchman_mcp.schema import Edge
-from watchman_mcp.schema.packages import DEPENDS_ON, Owner, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, Owner, PackageIndex, Software
 
 ENVIRONMENTS = 500
 """So many environments are read at most."""
 METADATA_CAP = 2 << 20
 _BASE = "python"
+_PIPS = ("pip", "pipx")
 MANAGERS = frozenset({"pip", "uv", "conda", "pdm", "rpm"})
 
 _DIRECTORY = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py\d[^-]*)?\.(?:dist|egg)-info")
@@ -40,9 +45,55 @@ class _Found(NamedTuple):
     requires: tuple[str, ...]
 
 
-def collect(look: Look) -> Iterator[Software | Edge]:
+class _News:
+    """What pip's pages tell of newer versions, and of how many packages they tell nothing."""
+
+    def __init__(self, pages: Pages, *, wanted: bool) -> None:
+        self._pages, self._wanted = pages, wanted
+        self._asked, self._known = 0, 0
+        self._fetched: dict[str, float] = {}
+
+    def of(self, software: Software, environment: Environment) -> Software:
+        """The package, with the version that pip would update it to if a page tells."""
+        if software.manager not in _PIPS or not self._wanted or not software.version:
+            return software
+        self._asked += 1
+        page = self._pages.page(environment.prefix, software.key)
+        newer = newest(page.offers, environment.version) if page else None
+        if page is None or newer is None:
+            return software
+        self._known += 1
+        fetched = min(page.fetched_at, self._fetched.get(software.manager, page.fetched_at))
+        self._fetched[software.manager] = fetched
+        if compare_versions(None, newer, software.version) <= 0:
+            return software
+        return software.model_copy(update=offered(Update(software.key, None, newer, page.source)))
+
+    def indexes(self, environment: Environment) -> Iterator[PackageIndex]:
+        """What is known for the environment that was read last, as old as the oldest of its pages."""
+        for manager, fetched in self._fetched.items():
+            at = datetime.fromtimestamp(fetched, UTC)
+            yield PackageIndex(manager=manager, location=environment.location, refreshed_at=at)
+        self._fetched = {}
+
+    def say(self, look: Look) -> None:
+        """Keep the pages for the next look, and say what they do not tell."""
+        look.marks["pages"] = self._pages.kept
+        what = f"{_BASE}: updates"
+        if not self._wanted and self._pages.any():
+            look.again = True
+            look.cannot(what, "pip's pages are not read yet; the next look, within seconds, reads them")
+        elif self._known and self._known < self._asked:
+            why = "pip keeps only the pages that it fetched last; they tell of"
+            look.cannot(
+                what, f"{why} {self._known} of {self._asked} packages; pip list --outdated fetches all"
+            )
+
+
+def collect(look: Look) -> Iterator[Software | PackageIndex | Edge]:
     """The distributions of each environment and what they need of one another."""
     search = Search(look.machine.files)
+    news = _News(Pages(search, look.marks.get("pages")), wanted=not look.first)
     taken: set[str] = set()
     sites: list[str] = []
     for environment in environments(search, map(str, look.settings.packages.python_paths)):
@@ -55,13 +106,16 @@ def collect(look: Look) -> Iterator[Software | Edge]:
         taken.add(environment.location)
         sites += environment.sites
         with look.part(f"{_BASE}:{environment.location}"):
-            yield from _distributions(look, environment)
+            yield from _distributions(look, environment, news)
+    news.say(look)
     look.watch_places(sites)
     for path, why in search.refused.items():
         look.cannot(f"{_BASE}:{path}", why)
 
 
-def _distributions(look: Look, environment: Environment) -> Iterator[Software | Edge]:
+def _distributions(
+    look: Look, environment: Environment, news: _News
+) -> Iterator[Software | PackageIndex | Edge]:
     found: dict[str, _Found] = {}
     for site in environment.sites:
         with look.machine.files.directory(site) as directory:
@@ -74,7 +128,8 @@ def _distributions(look: Look, environment: Environment) -> Iterator[Software | 
                     found[one.software.key] = one
     conda = look.machine.files.exists(f"{environment.prefix}/conda-meta")
     own = [one for one in found.values() if not (conda and one.software.manager == "conda")]
-    yield from (one.software for one in own)
+    yield from (news.of(one.software, environment) for one in own)
+    yield from news.indexes(environment)
     for one in own:
         for key in dict.fromkeys(needed(requirement, environment.version) for requirement in one.requires):
             if key in found and key != one.software.key:
@@ -146,10 +201,10 @@ BROUGHT = (*sorted(MANAGERS - {"rpm"}), "pipx")
 WATCHED = tuple(f"/usr/local/lib/python3.{minor}/{kind}" for minor in range(9, 15) for kind in SITES)
 collector = Collector(
     collect,
-    (Software, DEPENDS_ON),
+    (Software, PackageIndex, DEPENDS_ON),
     minutes(10),
     watch=WATCHED,
-    version=2,
+    version=3,
     managers=BROUGHT,
     owner=owner,
 )
