@@ -3,7 +3,8 @@
 Each environment is a scope, `conda:PREFIX`, and its prefix the location of its packages. conda, mamba,
 micromamba, rattler and pixi keep the same records; the manager is `conda` for all. History is written after
 the records: what it tells of a package in its last run counts once the records agree, or once another run
-followed. Neither conda nor anything of an environment is run.
+followed. What channels offer is kept in files of hundreds of megabytes, which are not read: newer versions
+are not known. Neither conda nor anything of an environment is run.
 """
 
 from __future__ import annotations
