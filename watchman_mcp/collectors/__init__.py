@@ -22,6 +22,8 @@ from watchman_mcp.schema.packages import Owner
 from watchman_mcp.settings import Settings
 
 T = TypeVar("T")
+PLACES = 300
+"""So many places that a look found are watched, of each collector."""
 Ask = Callable[[Commands], tuple[list[Update], int]]
 """Asks a manager for newer versions; says how many lines of its answer were not understood."""
 Seen = Label | Edge | Record
@@ -63,6 +65,14 @@ class Look:
     def watch(self, *paths: str) -> None:
         """Paths that this look found, whose change means "look again now" like that of `Collector.watch`."""
         self.watched.update(paths)
+
+    def watch_places(self, paths: Iterable[str]) -> None:
+        """Watch places of which a machine may have any number, the first ones; what that leaves is said."""
+        found = list(dict.fromkeys(paths))
+        self.watch(*found[:PLACES])
+        if len(found) > PLACES:
+            why = f"only {PLACES} of {len(found)} places are watched; the interval notices the others"
+            self.cannot(f"{self.scope}: changes at once", why)
 
     def kept(self, name: str, basis: object, make: Callable[[], T]) -> T:
         """A JSON value that takes long to make, as it was made when `basis`, JSON too, was last the same."""
