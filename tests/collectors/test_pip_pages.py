@@ -82,7 +82,7 @@ def test_the_first_look_reads_no_page_and_asks_for_another(tmp_path: Path) -> No
     list(python.collect(look))
 
     assert look.again
-    assert [one.what for one in look.unobserved] == ["python: updates"]
+    assert [one.what for one in look.unobserved] == ["python:updates"]
 
 
 def test_packages_without_a_page_are_said_not_to_be_known(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_packages_without_a_page_are_said_not_to_be_known(tmp_path: Path) -> Non
 
     assert packages == {"one": None, "two": None, "three": None}
     assert len(indexes) == 1
-    assert [one.what for one in look.unobserved] == ["python: updates"]
+    assert [one.what for one in look.unobserved] == ["python:updates"]
     assert "1 of 3 packages" in look.unobserved[0].why
 
 

@@ -95,4 +95,4 @@ def test_newer_versions_are_those_that_pip_lists_as_outdated(tmp_path: Path, ind
     assert found == expected == {"rig-old": "1.11"}
     (kept,) = (one for one in seen if isinstance(one, PackageIndex))
     assert (kept.manager, kept.location) == ("pip", "/srv/app/.venv")
-    assert [one.what for one in look.unobserved] == ["python: updates"]  # of pip itself there is no page
+    assert [one.what for one in look.unobserved] == ["python:updates"]  # of pip itself there is no page

@@ -79,7 +79,7 @@ class _News:
     def say(self, look: Look) -> None:
         """Keep the pages for the next look, and say what they do not tell."""
         look.marks["pages"] = self._pages.kept
-        what = f"{_BASE}: updates"
+        what = f"{_BASE}:updates"
         if not self._wanted and self._pages.any():
             look.again = True
             look.cannot(what, "pip's pages are not read yet; the next look, within seconds, reads them")
