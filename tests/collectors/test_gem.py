@@ -1,40 +1,10 @@
 """Specifications of gems that case files cannot lay out: requirements, hostile Ruby."""
 
-import os
 import time
 
 import pytest
-from hypothesis import strategies as st
 
 from watchman_mcp.machine.gems import admits, gem_of, read_specification
-
-INPUTS = 20_000 if os.environ.get("WATCHMAN_TEST_SOAK") == "full" else 200
-PIECES = st.sampled_from(
-    [
-        "# stub: ",
-        "rack ",
-        "2.0 ",
-        "ruby ",
-        "lib\n",
-        "  s.summary = ",
-        '"',
-        "\\",
-        "\\u{",
-        "%q<",
-        ">",
-        ".freeze",
-        "\n",
-        "s.add_dependency(",
-        "s.add_development_dependency(",
-        "[",
-        '">= 1"',
-        ", ",
-        "]",
-        ")",
-        "\ud800",
-        "9" * 400,
-    ]
-)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cmp_to_key
@@ -25,9 +24,7 @@ from univers.versions import ArchLinuxVersion
 from tests.collectors.test_cases import look_at, plain, plant
 from tests.rigs import cache
 from watchman_mcp.collectors import load
-from watchman_mcp.errors import Broken
 from watchman_mcp.machine.logs import Line, Origin
-from watchman_mcp.machine.pacman import needs, read_configuration, read_entry
 from watchman_mcp.machine.pacman_log import RUN_LINES, Change, PacmanLog
 from watchman_mcp.machine.versions.alpm import compare
 from watchman_mcp.schema.core import Record
@@ -235,51 +232,6 @@ def test_a_log_read_in_any_pieces_through_any_rotation_tells_what_was_done(
 def read(*lines: str) -> tuple[list[Change], PacmanLog]:
     log = PacmanLog(ZONE)
     return list(log.changes(Line(line, number, ORIGIN) for number, line in enumerate(lines))), log
-
-
-SAID = "installed upgraded removed a (1-1) (1-1 -> 2-1) Running 'pacman x' transaction started completed"
-WORDS = st.sampled_from([*SAID.split(), "error:", "warning:", "/etc/a", "as", "/etc/a.pacnew", "[ALPM]", ""])
-LEADERS = st.sampled_from(
-    [
-        "[2024-01-01T10:00:00+0000] ",
-        "[2024-01-01 10:00] ",
-        "[01/01/24 10:00] ",
-        "[2024-99-01 10:00] ",
-        "[",
-        "",
-    ]
-)
-CALLERS = st.sampled_from(["[ALPM] ", "[PACMAN] ", "[ALPM-SCRIPTLET] ", "[PAMAC] ", "[", ""])
-LINES = st.one_of(
-    st.text(max_size=40),
-    st.builds(
-        lambda time, who, words: time + who + " ".join(words), LEADERS, CALLERS, st.lists(WORDS, max_size=6)
-    ),
-)
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=15_000 if FULL else 200)
-@given(lines=st.lists(LINES, max_size=12))
-def test_no_line_of_a_log_is_too_odd(lines: list[str]) -> None:
-    changes, log = read(*lines)
-
-    assert len(changes) + log.unreadable <= len(lines)
-    assert all(change.name and change.version for change in changes)
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=15_000 if FULL else 200)
-@given(
-    text=st.one_of(st.text(), st.lists(st.sampled_from(["%NAME%", "%VERSION%", "%", "a", ""])).map("\n".join))
-)
-def test_no_entry_and_no_configuration_is_too_odd(text: str) -> None:
-    for entry_text in (f"{text}\n\n", f"%NAME%\na\n\n%VERSION%\n1\n\n%DEPENDS%\n{text}\n\n"):
-        with suppress(Broken):
-            package = read_entry(entry_text, "desc")
-            assert package["NAME"] and package["VERSION"]
-            assert list(needs([package])) == []
-    read_configuration(f"[options]\n{text}")
 
 
 def test_a_run_that_never_ends_is_given_up_and_its_command_forgotten() -> None:

@@ -34,7 +34,6 @@ from watchman_mcp.schema.core import Record
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 EXAMPLES = 300 if FULL else 40
-LINES = 20_000 if FULL else 150
 ZONE = ZoneInfo("Europe/Berlin")
 BEGIN = datetime(2025, 12, 31, 22, 30, tzinfo=UTC)
 """Half an hour before a new year begins in Berlin."""
@@ -295,52 +294,6 @@ def test_looks_at_any_byte_and_rotations_tell_what_one_look_tells(
     assert told(pieces) == told(whole)
     columns = ("type", "package_name", "previous", "version", "command")
     assert Counter(tuple(map(event.get, columns)) for event in whole.seen.values()) == Counter(story.told)
-
-
-PIECES = [
-    "2026-01-02T10:00:00+0000 ",
-    "2026-01-02T10:00:00Z ",
-    "9999-12-31T23:59:59-2359 ",
-    "2026-13-02T10:00:00Z ",
-    "[7] ",
-    "INFO ",
-    "SUBDEBUG ",
-    "ERROR ",
-    "--- logging initialized ---",
-    "Installed: ",
-    "Upgrade: ",
-    "Upgraded: ",
-    "Erase: ",
-    "a-1-1.noarch",
-    "a-0:1-1.noarch",
-    "1:a-1-1.noarch",
-    "a-b",
-    ":",
-    "\0",
-    "\udcff",
-    " ",
-    "'",
-    "|",
-    "\\|",
-    "Error in PREIN scriptlet in rpm package a",
-    'RPM callback install stop "a-0:1-1.noarch"',
-    "Command: dnf",
-    'RPM callback uninstall stop "a-0:1-1.noarch"',
-    "Updated: ",
-    "Erased: ",
-    "Jan 01 00:00:00 ",
-    '--- DNF5 launched with arguments: "dnf" ---',
-    "Feb 29 23:59:59 ",
-    "Xyz 99 99:99:99 ",
-    "2026-01-02 10:00:00",
-    "install",
-    "command",
-    "0001-01-01 00:00:00",
-    "remove ",
-    "a|1-1|noarch|root@box|r|c",
-    "# error: no",
-    "root@box",
-]
 
 
 def test_a_line_of_zypp_with_nothing_but_an_epoch_for_a_version_is_counted() -> None:
