@@ -130,6 +130,9 @@ def test_metadata_beyond_all_measure_costs_its_details_only(tmp_path: Path) -> N
         ("colorama; platform_system == 'Windows'", None),
         ("name @ https://example.org/name.whl", "name"),
         ("not a requirement !", None),
+        ('a; python_full_version ~= "3.12n0"', None),
+        ('a; "x" in extras', None),
+        ('a; dependency_groups == "x"', None),
     ],
 )
 def test_a_requirement_counts_for_this_python_on_linux(requirement: str, expected: str | None) -> None:

@@ -14,10 +14,12 @@ _VERSION = re.compile(r"\d[0-9A-Za-z.-]{0,199}", re.ASCII)
 _PLATFORM = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _FILE = re.compile(r"(?P<name>.+?)-(?P<version>\d+(?:\.[0-9A-Za-z]+)*)(?:-(?P<platform>[A-Za-z].*))?")
 _SUMMARY = re.compile(
-    r'^\s*\w+\.summary = (?:"((?:[^"\\]|\\.){0,4000})"|%q[<\[{(]([^\n]{0,4000}?)[>\]})](?:\.freeze)?$)', re.M
+    r"^[ \t]*\w+\.summary = "
+    r'(?:"((?:[^"\\]|\\.){0,4000})"|%q[<\[{(]([^\n]{0,4000}?)[>\]})](?:\.freeze)?$)',
+    re.MULTILINE,
 )
 _NEED = re.compile(
-    r"^\s*\w+\.add_(?P<kind>runtime_|development_|)dependency\(?\s*"
+    r"^[ \t]*\w+\.add_(?P<kind>runtime_|development_|)dependency\(?\s*"
     r"(?:%q<(?P<name>[^>\n]{1,200})>|\"(?P<other>[^\"\n]{1,200})\")"
     r"(?:\.freeze)?,?\s*\[?(?P<wishes>[^\])\n]{0,1000})",
     re.MULTILINE,
