@@ -15,10 +15,11 @@ from benchmarks._graph import name
 from benchmarks.rows import Budget, Row
 from watchman_mcp.cleaning import Cleaner
 from watchman_mcp.collectors import Collector, Look, load
+from watchman_mcp.intake import settle
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
-from watchman_mcp.runner import Runner, settle
+from watchman_mcp.runner import Runner
 from watchman_mcp.schema.core import Record
 from watchman_mcp.settings import Settings
 from watchman_mcp.store.batch import Batch, EventRow

@@ -173,7 +173,8 @@ class Daemon:
             for one in changed:
                 await one(labels)
 
-        from watchman_mcp.runner import Runner, settle
+        from watchman_mcp.intake import settle
+        from watchman_mcp.runner import Runner
 
         runner = Runner(self.store, self.machine, self.settings, load_collectors(), self.cleaner, publish)
         async with anyio.create_task_group() as tasks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import time
@@ -33,6 +32,8 @@ DEADLINE = 120.0
 """Seconds after which a look is called stuck; its thread is left to end by itself."""
 SETTLE = 5.0
 """Seconds until the look that tells whether a change was explained after all."""
+HELD_BACK = 10.0
+"""Seconds at most that the first look of a collector waits for those of others."""
 SOON = 1.0
 """Seconds between the first two samples, for rates need both, and to what a look put off."""
 Publish = Callable[[frozenset[str]], Awaitable[None]]
@@ -78,19 +79,16 @@ class Runner:
         publish: Publish,
         deadline: float = DEADLINE,
     ) -> None:
-        self.store, self.machine, self.settings, self.cleaner, self._publish = (
-            store,
-            machine,
-            settings,
-            cleaner,
-            publish,
-        )
+        self.store, self.machine, self.settings = store, machine, settings
+        self.cleaner, self._publish = cleaner, publish
         self.collectors = {c.name: c for c in collectors}
         _refuse_two_owners(self.collectors.values())
         self.owners = Owners(machine, self.collectors.values())
         self.status = {name: Status(name) for name in self.collectors}
         self.waking = Waking(machine.root, self.collectors, self.status)
         self.deadline = deadline
+        self._go = anyio.Event()
+        """Set once those that hold back may look."""
         self._tasks: TaskGroup | None = None
         self._limiter = anyio.CapacityLimiter(8)
         self._locks = {name: anyio.Lock() for name in self.collectors}
@@ -104,6 +102,7 @@ class Runner:
                     tasks.start_soon(self._keep_looking, collector)
                 else:
                     await self._say_off(collector)
+            tasks.start_soon(self._let_go)
             tasks.start_soon(self.waking.run)
 
     def is_on(self, collector: Collector) -> bool:
@@ -136,13 +135,17 @@ class Runner:
     async def first_look(self, labels: Iterable[str], seconds: float = 10.0) -> None:
         """Wait until the collectors that own these labels have looked once, but not for long."""
         wanted = frozenset(labels)
+        waited_for = [one for one in self.collectors.values() if one.labels & wanted]
+        if any(one.holds_back for one in waited_for):
+            self._go.set()
         with anyio.move_on_after(seconds):
-            for name, collector in self.collectors.items():
-                if collector.labels & wanted:
-                    await self.status[name].looked.wait()
+            for collector in waited_for:
+                await self.status[collector.name].looked.wait()
 
     async def _keep_looking(self, collector: Collector) -> None:
         status = self.status[collector.name]
+        if collector.holds_back:
+            await self._go.wait()
         while True:
             status.wake = anyio.Event()
             soon = await self._look(collector)
@@ -150,6 +153,14 @@ class Runner:
             interval = min(interval, soon or interval)
             with anyio.move_on_after(interval):
                 await status.wake.wait()
+
+    async def _let_go(self) -> None:
+        """All share one interpreter, and somebody's first question may wait for the others."""
+        with anyio.move_on_after(HELD_BACK):
+            for name, collector in self.collectors.items():
+                if not collector.holds_back:
+                    await self.status[name].looked.wait()
+        self._go.set()
 
     async def _look(self, collector: Collector) -> float | None:
         """One look, from the machine to the store. Returns in how many seconds the next is due, if soon."""
@@ -263,14 +274,3 @@ def _refuse_two_owners(collectors: Iterable[Collector]) -> None:
                 and owners.setdefault(label, collector.name) != collector.name
             ):
                 raise StoreError(f"{label} has two owners: {owners[label]} and {collector.name}")
-
-
-def settle() -> None:
-    """Let the garbage collector go on, at a pace of its own.
-
-    Looks make rows that live as long as the look and hold no cycles: it need not go through them, nor through
-    what the imports left, each time.
-    """
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    gc.enable()

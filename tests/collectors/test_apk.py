@@ -18,9 +18,6 @@ from univers.versions import AlpineLinuxVersion
 from tests.collectors.test_pacman import CUTS, Cuts, Disk, read_in_pieces
 from tests.story import serving
 from watchman_mcp.collectors import apk, load
-from watchman_mcp.errors import Broken
-from watchman_mcp.machine.apk import ApkLog, needs, read_installed, read_world
-from watchman_mcp.machine.logs import Line, Origin
 from watchman_mcp.machine.versions.apk import compare
 from watchman_mcp.store.sqlite import Store
 
@@ -82,37 +79,6 @@ def test_a_log_read_in_any_pieces_through_any_rotation_tells_what_was_done(
     assert pieces.seen == whole.seen
     columns = ("type", "package_name", "previous", "version", "command", "error")
     assert [tuple(map(event.get, columns)) for event in whole.seen.values()] == history.told
-
-
-WORDS = st.sampled_from(
-    [
-        "Running `apk",
-        "` at 2026-01-01 10:00:00",
-        "` at 2026-99-01 10:00:00",
-        "(1/1) ",
-        "Installing a",
-        "Upgrading a",
-    ]
-    + [" (1-r0)", " (1-r0 -> 2-r0)", "ERROR: ", "OK: ", "P:a", "V:1", "F:", "D:b !c so:d=1 e>", "\n", "\n\n"]
-)
-TEXTS = st.one_of(st.text(), st.lists(WORDS, max_size=12).map("".join))
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=15_000 if FULL else 200)
-@given(text=TEXTS)
-def test_no_log_no_database_and_no_world_is_too_odd(text: str) -> None:
-    log, lines = ApkLog(), text.split("\n")
-    changes = list(log.changes(Line(line, n, Origin(1, 1, "", 0, None)) for n, line in enumerate(lines)))
-    try:
-        packages = read_installed(text, "installed")
-    except Broken:
-        packages = []
-
-    assert len(changes) + log.unreadable <= len(lines)
-    assert all(package["P"] and package["V"] for package in packages)
-    list(needs(packages))
-    assert all(read_world(text))
 
 
 @pytest.mark.anyio

@@ -83,7 +83,7 @@ def test_newer_versions_are_counted_as_apk_version_counts_them(tmp_path: Path) -
         "own": ("1.0-r1", local),
     }
     assert [node["label"] for node in found["nodes"]].count("PackageIndex") == 1
-    assert found["unobserved"] == ["apk: updates"]
+    assert found["unobserved"] == ["apk:updates"]
 
 
 def test_an_index_that_is_damaged_is_said_and_no_update_is_told(tmp_path: Path) -> None:

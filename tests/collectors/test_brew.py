@@ -17,14 +17,10 @@ from tests.collectors.test_cases import look_at, plant
 from tests.collectors.test_pacman import CUTS, Cuts, Disk, read_in_pieces
 from tests.story import serving
 from watchman_mcp.collectors import brew, load
-from watchman_mcp.errors import Broken
-from watchman_mcp.machine.brew import BrewLog, read_receipt, read_timestamp
-from watchman_mcp.machine.logs import Line, Origin
 from watchman_mcp.machine.versions.brew import compare
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.server import Server
 from watchman_mcp.store.sqlite import Store
-from watchman_mcp.times import UTC
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 PREFIX = "/opt/homebrew"
@@ -203,35 +199,6 @@ def test_a_log_read_in_any_pieces_tells_the_same(lines: list[tuple[str, str]], c
     assert len({event["version"] for event in whole.seen.values() if "remove" not in event["type"]}) == len(
         came
     )
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=5_000 if FULL else 200)
-@given(
-    value=st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda inner: (
-            st.lists(inner, max_size=4)
-            | st.dictionaries(
-                st.sampled_from(
-                    ["time", "source", "runtime_dependencies", "full_name", "tap", "version", "formula"]
-                ),
-                inner,
-            )
-        ),
-    ),
-    text=st.text(),
-)
-def test_no_receipt_and_no_line_is_too_odd(value: object, text: str) -> None:
-    for receipt in (json.dumps(value), text):
-        try:
-            found = read_receipt(receipt)
-        except Broken:
-            continue
-        assert all(found.needs)
-    read_timestamp(text)
-    log = BrewLog(UTC)
-    list(log.changes([Line(f"2026-01-01 10:00:00 {text}", 0, Origin(1, 1, "", 0, None))]))
 
 
 def test_versions_are_sorted_as_homebrew_s_own_tests_say() -> None:

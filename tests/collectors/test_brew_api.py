@@ -126,7 +126,7 @@ def test_the_first_look_leaves_large_files_to_the_next_one(tmp_path: Path) -> No
     found = graph("brew", look)
 
     assert not any("available" in node for node in found["nodes"])
-    assert look.again and found["unobserved"] == [f"brew:{PREFIX}: updates"]
+    assert look.again and found["unobserved"] == [f"brew:{PREFIX}:updates"]
     assert newer(tmp_path) == {"wget": "2.0"}
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_file_is_said_and_loses_no_package(tmp_path: Path) -> None:
     found = seen(tmp_path)
 
     assert [node["name"] for node in found["nodes"] if node["label"] == "Software"] == ["wget"]
-    assert found["unobserved"] == [f"brew:{PREFIX}: updates"]
+    assert found["unobserved"] == [f"brew:{PREFIX}:updates"]
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,7 @@ from hypothesis import strategies as st
 from tests.collectors.test_cases import look_at, plain, plant
 from tests.story import serving
 from watchman_mcp.collectors import conda, load
-from watchman_mcp.errors import Absent, Broken
-from watchman_mcp.machine.conda import named, read_record
-from watchman_mcp.machine.conda_history import changes, read_history
-from watchman_mcp.machine.dpkg import Clock
-from watchman_mcp.machine.logs import Line, Origin
+from watchman_mcp.errors import Absent
 from watchman_mcp.machine.versions.conda import compare
 from watchman_mcp.schema.core import Record
 from watchman_mcp.schema.packages import Software
@@ -32,9 +28,7 @@ from watchman_mcp.store.sqlite import Store
 
 PREFIX = "/opt/conda"
 META = f"{PREFIX}/conda-meta"
-PASSWD = "ana:x:1000:1000::/home/ana:/bin/bash\n"
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
-INPUTS = 20_000 if FULL else 200
 HISTORIES = 1_000 if FULL else 40
 NAMES = ["lib", "lib-two", "tool_3"]
 
@@ -306,36 +300,3 @@ def test_versions_sort_as_conda_documents_it() -> None:
 def test_what_is_no_version_is_refused(version: str) -> None:
     with pytest.raises(ValueError, match="version|component|epoch|mixes"):
         compare(version, "1")
-
-
-ORIGIN = Origin(1, 1, "", 0, None)
-HEAD = "==> 2025-01-01 10:00:00 <=="
-PIECES = st.sampled_from(
-    [HEAD, "==>", "<==", "+", "-", "::", "lib", "1.0", "# cmd: ", "\ud800", " ", "9999-12"]
-)
-
-
-@settings(max_examples=INPUTS)
-@given(st.lists(st.one_of(st.text(max_size=30), st.lists(PIECES, max_size=7).map("".join)), max_size=20))
-def test_any_history_is_read_and_each_line_without_sense_counted(texts: list[str]) -> None:
-    lines = [Line(text, 0, ORIGIN) for text in texts]
-
-    runs, unreadable = read_history(lines, Clock(UTC))
-
-    assert 0 <= unreadable <= len(lines)
-    for change in (change for run in runs for change in changes(run)):
-        assert change.version and named(f"{change.name}-{change.version}-0")
-
-
-@settings(max_examples=INPUTS)
-@given(st.one_of(st.binary(max_size=200), st.dictionaries(
-    st.sampled_from(["name", "version", "build", "depends", "requested_spec", "requested_specs"]),
-    st.none() | st.integers() | st.text(max_size=9) | st.lists(st.text(max_size=9) | st.integers()),
-).map(lambda table: json.dumps(table).encode())))  # fmt: skip
-def test_any_record_is_read_or_refused(content: bytes) -> None:
-    try:
-        found = read_record(content)
-    except Broken:
-        return
-    assert found.name and found.version
-    assert "/" not in found.name

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.collectors.test_cases import graph, look_at, plant
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.files import Files
-from watchman_mcp.machine.flatpak import masked, read_deploy, read_installation, read_masks, read_runtime
+from watchman_mcp.machine.flatpak import masked, read_deploy
 from watchman_mcp.machine.flatpak_summaries import commits, lists
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
@@ -131,30 +131,6 @@ def test_a_machine_without_an_installation_has_no_flatpak(tmp_path: Path) -> Non
 )
 def test_a_mask_means_what_its_parts_mean(pattern: str, expected: bool) -> None:
     assert masked("app/org.example.App/x86_64/stable", (pattern,)) is expected
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=30_000 if FULL else 300)
-@given(
-    content=st.one_of(
-        st.binary(max_size=300),
-        st.tuples(st.integers(0, len(DEPLOY) - 1), st.binary(max_size=4)).map(
-            lambda cut: DEPLOY[: cut[0]] + cut[1] + DEPLOY[cut[0] + len(cut[1]) :]
-        ),
-        st.integers(0, len(DEPLOY)).map(lambda size: DEPLOY[:size]),
-    ),
-    text=st.text(),
-)
-def test_no_description_and_no_key_file_is_too_odd(content: bytes, text: str) -> None:
-    try:
-        found = read_deploy(content)
-    except Broken:
-        pass
-    else:
-        assert found.size_bytes is None or 0 <= found.size_bytes < 1 << 50
-    read_runtime(f"[Application]\nruntime{text}")
-    masked("app/a/b/c", read_masks(f"[core]\nxa.masked={text}"))
-    read_installation(text)
 
 
 def test_a_list_counts_only_if_the_index_of_its_remote_names_it_now(tmp_path: Path) -> None:

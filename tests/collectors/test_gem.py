@@ -1,42 +1,10 @@
 """Specifications of gems that case files cannot lay out: requirements, hostile Ruby."""
 
-import os
 import time
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from watchman_mcp.errors import Broken
 from watchman_mcp.machine.gems import admits, gem_of, read_specification
-
-INPUTS = 20_000 if os.environ.get("WATCHMAN_TEST_SOAK") == "full" else 200
-PIECES = st.sampled_from(
-    [
-        "# stub: ",
-        "rack ",
-        "2.0 ",
-        "ruby ",
-        "lib\n",
-        "  s.summary = ",
-        '"',
-        "\\",
-        "\\u{",
-        "%q<",
-        ">",
-        ".freeze",
-        "\n",
-        "s.add_dependency(",
-        "s.add_development_dependency(",
-        "[",
-        '">= 1"',
-        ", ",
-        "]",
-        ")",
-        "\ud800",
-        "9" * 400,
-    ]
-)
 
 
 @pytest.mark.parametrize(
@@ -80,25 +48,12 @@ def test_the_name_of_a_specification_tells_its_gem(name: str, gem: tuple[str, st
     assert gem_of(name) == gem
 
 
-@settings(max_examples=INPUTS, deadline=2_000)
-@given(st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=40).map("".join)), st.text(max_size=40))
-@example('# stub: a 1 ruby lib\n  s.summary = "' + "\\" * 9_000, "a-1.gemspec")
-def test_any_specification_is_read_or_refused(text: str, name: str) -> None:
-    try:
-        gem = read_specification(text, name)
-    except Broken:
-        return
-    assert gem.name and gem.version and gem.platform
-    assert "/" not in gem.name + gem.version + gem.platform
-    for wishes in gem.needs.values():
-        admits(wishes, gem.version)
-
-
 def test_a_specification_of_a_megabyte_takes_no_longer_than_its_size() -> None:
     needs = "  s.add_dependency(%q<a>.freeze, [" * 30_000
     summary = '  s.summary = "' + "\\u{" * 100_000
     begun = time.process_time()
 
     read_specification(f"# stub: a 1 ruby lib\n{needs}\n{summary}", "a-1.gemspec")
+    read_specification("# stub: a 1 ruby lib\n" + " \n" * 100_000, "a-1.gemspec")
 
     assert time.process_time() - begun < 5

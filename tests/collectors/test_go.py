@@ -1,13 +1,8 @@
 """Programs that Go built, made by hand after the headers that its linker writes, and hostile ones."""
 
-import os
-import random
 import struct
 import time
 from pathlib import Path
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.collectors.test_cases import look_at, plant
 from watchman_mcp.collectors import Look, go
@@ -15,7 +10,6 @@ from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.go_programs import MAGIC, Build, bin_directories, read_build
 from watchman_mcp.schema.packages import Software
 
-INPUTS = 50_000 if os.environ.get("WATCHMAN_TEST_SOAK") == "full" else 500
 FETCHED = "path\texample.org/tool/cmd/tool\nmod\texample.org/tool\tv1.2.3\th1:abc=\nbuild\tGOARCH=amd64\n"
 BUILT = "path\texample.org/mine\nmod\texample.org/mine\t(devel)\t\ndep\texample.org/other\tv1.0.0\th1:x=\n"
 
@@ -132,30 +126,6 @@ def test_settings_that_lead_elsewhere_are_left_alone() -> None:
     text = 'GOBIN=relative\nGOPATH="$HOME/p:$X/q"\nGOBIN\n=\nGOPATH=/a/../b\n'
 
     assert bin_directories(text, "/home/ana") == ["/home/ana/p/bin", "/b/bin"]
-
-
-WHOLE = {"elf": elf(block(FETCHED))}
-
-
-@settings(max_examples=INPUTS, deadline=2_000)
-@given(st.integers(0, 2**32), st.integers(1, 12), st.sampled_from(["change", "cut", "noise"]))
-def test_a_damaged_program_is_read_or_none(seed: int, count: int, kind: str) -> None:
-    chance = random.Random(seed)
-    content = bytearray(WHOLE["elf"])
-    if kind == "cut":
-        content = content[: chance.randrange(len(content))]
-    elif kind == "noise":
-        starts = [b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa\xce", b"\xca\xfe\xba\xbe"]
-        content = bytearray(chance.choice(starts) + chance.randbytes(600) + block(FETCHED))
-    else:
-        for _ in range(count):  # where the headers are, or anywhere
-            content[chance.randrange(chance.choice([128, len(content)]))] = chance.choice([0, 255, 1, 128])
-    descriptor = os.memfd_create("program")
-    with os.fdopen(descriptor, "w+b", buffering=0) as stream:
-        stream.write(content)
-        build = read_build(stream, "/tool")
-
-    assert build is None or build.package
 
 
 def test_a_header_that_promises_too_much_costs_little(tmp_path: Path) -> None:

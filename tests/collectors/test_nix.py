@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collectors.test_cases import graph, look_at, plant
 from watchman_mcp.collectors import load
-from watchman_mcp.errors import Broken
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
-from watchman_mcp.machine.nix import generation_of, read_manifest, split
+from watchman_mcp.machine.nix import generation_of, split
 from watchman_mcp.ownership import Owners
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
@@ -50,20 +48,6 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
 )
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=5_000 if FULL else 200)
-@given(elements=VALUES, text=st.text())
-def test_no_manifest_is_too_odd(elements: object, text: str) -> None:
-    for raw in (json.dumps({"elements": elements}), text):
-        try:
-            found = read_manifest(raw, "manifest.json")
-        except Broken:
-            continue
-        assert all(one.name for one in found)
-    split(text)
-    generation_of(text)
 
 
 def test_a_file_belongs_to_the_element_of_a_profile_that_it_lies_in(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cmp_to_key
@@ -28,7 +27,7 @@ from watchman_mcp.collectors import load
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.logs import Line, Origin
-from watchman_mcp.machine.pacman import needs, read_configuration, read_entry
+from watchman_mcp.machine.pacman import read_configuration
 from watchman_mcp.machine.pacman_log import RUN_LINES, Change, PacmanLog
 from watchman_mcp.machine.pacman_repositories import configuration
 from watchman_mcp.machine.versions.alpm import compare
@@ -258,30 +257,6 @@ LINES = st.one_of(
         lambda time, who, words: time + who + " ".join(words), LEADERS, CALLERS, st.lists(WORDS, max_size=6)
     ),
 )
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=15_000 if FULL else 200)
-@given(lines=st.lists(LINES, max_size=12))
-def test_no_line_of_a_log_is_too_odd(lines: list[str]) -> None:
-    changes, log = read(*lines)
-
-    assert len(changes) + log.unreadable <= len(lines)
-    assert all(change.name and change.version for change in changes)
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=15_000 if FULL else 200)
-@given(
-    text=st.one_of(st.text(), st.lists(st.sampled_from(["%NAME%", "%VERSION%", "%", "a", ""])).map("\n".join))
-)
-def test_no_entry_and_no_configuration_is_too_odd(text: str) -> None:
-    for entry_text in (f"{text}\n\n", f"%NAME%\na\n\n%VERSION%\n1\n\n%DEPENDS%\n{text}\n\n"):
-        with suppress(Broken):
-            package = read_entry(entry_text, "desc")
-            assert package["NAME"] and package["VERSION"]
-            assert list(needs([package])) == []
-    read_configuration(f"[options]\n{text}")
 
 
 def test_a_run_that_never_ends_is_given_up_and_its_command_forgotten() -> None:

@@ -13,6 +13,7 @@ from tests.collectors.test_cases import graph, look_at, plant
 from watchman_mcp.collectors import Look, python
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine import distributions as metadata
+from watchman_mcp.machine import python_environments
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.settings import Settings
 
@@ -92,11 +93,11 @@ def test_more_environments_than_are_read_are_said(tmp_path: Path) -> None:
     found = names(look)
 
     assert len(found) == python.ENVIRONMENTS
-    assert [hidden.what for hidden in look.unobserved] == ["python:/"]
+    assert [hidden.what for hidden in look.unobserved] == ["python:/", "python: changes at once"]
 
 
 def test_more_directories_than_are_searched_are_said(tmp_path: Path) -> None:
-    many = {f"/srv/d{number}/": "" for number in range(python.SEARCHED + 1)}
+    many = {f"/srv/d{number}/": "" for number in range(python_environments.SEARCHED + 1)}
     plant(tmp_path, {**many, **one("first", "/srv/d0/.venv")})
     look = look_at(tmp_path, "python")
 
@@ -129,6 +130,9 @@ def test_metadata_beyond_all_measure_costs_its_details_only(tmp_path: Path) -> N
         ("colorama; platform_system == 'Windows'", None),
         ("name @ https://example.org/name.whl", "name"),
         ("not a requirement !", None),
+        ('a; python_full_version ~= "3.12n0"', None),
+        ('a; "x" in extras', None),
+        ('a; dependency_groups == "x"', None),
     ],
 )
 def test_a_requirement_counts_for_this_python_on_linux(requirement: str, expected: str | None) -> None:

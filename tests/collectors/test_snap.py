@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collectors.test_cases import plant
 from tests.story import serving
 from watchman_mcp.collectors import load, snap
-from watchman_mcp.errors import Broken
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
-from watchman_mcp.machine.snap import DONE, read_meta, read_state
+from watchman_mcp.machine.snap import DONE
 from watchman_mcp.machine.versions.snap import compare
 from watchman_mcp.ownership import Owners
 from watchman_mcp.store.sqlite import Store
@@ -95,23 +93,6 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 10) | st.text(max_size=5) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
 )
-
-
-@pytest.mark.soak
-@settings(deadline=None, max_examples=5_000 if FULL else 200)
-@given(data=VALUES, changes=VALUES, tasks=VALUES, text=st.text())
-def test_no_state_and_no_snap_yaml_is_too_odd(
-    data: object, changes: object, tasks: object, text: str
-) -> None:
-    for raw in (json.dumps({"data": data, "changes": changes, "tasks": tasks}), text):
-        try:
-            found = read_state(raw, snap.STATE)
-        except Broken:
-            continue
-        assert all(one.name and one.revision for one in found.snaps)
-        assert all(step.name and step.change for step in found.steps)
-    read_meta(text)
-    read_meta(f"version: {text}\nname:{text}")
 
 
 def test_versions_of_snaps_are_sorted_by_their_revisions() -> None:

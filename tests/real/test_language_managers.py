@@ -80,7 +80,7 @@ def seen(home: Home, name: str) -> list[Software]:
 def edges(home: Home, name: str) -> set[tuple[str, str]]:
     (collector,) = (one for one in load() if one.name == name)
     found = list(collector.collect(look_at(home.root, name)))
-    names = {one.path: f"{one.key} {one.version}" for one in found if isinstance(one, Software)}
+    names = {one.node_id: f"{one.key} {one.version}" for one in found if isinstance(one, Software)}
     return {(names[one.start], names[one.end]) for one in found if isinstance(one, Edge)}
 
 

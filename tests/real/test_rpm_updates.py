@@ -204,7 +204,7 @@ def test_what_the_plugin_versionlock_keeps_is_held(
     vanished = {one.name for one in unlocked} - {one.name for one in locked}
     # One version of app is refused, and another architecture of moving: neither is kept where it is.
     assert held == vanished - {"app", "moving"} == {"kept", "lib", "middle"}
-    assert told["unobserved"] == ["rpm: updates", "rpm:locks"], "the root is not the running machine"
+    assert told["unobserved"] == ["rpm:updates", "rpm:locks"], "the root is not the running machine"
 
 
 LOCKS = [

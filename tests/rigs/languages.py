@@ -68,23 +68,48 @@ def from_npm(home: Home, name: str, version: str) -> Path:
     return prefix / "bin"
 
 
-def gem_file(home: Home, name: str, version: str, *needs: str, platform: str = "ruby") -> Path:
-    """A gem."""
+def gem_file(
+    home: Home, name: str, version: str, *needs: str, platform: str = "ruby", program: str = ""
+) -> Path:
+    """A gem, with this program and a library if it is named."""
     need_programs("RubyGems", "gem", "ruby", how="apt-get install ruby")
+    files = {f"exe/{program}": "#!/usr/bin/env ruby\n", f"lib/{program}.rb": ""} if program else {}
     lines = [
         f"s.name = {name!r}; s.version = {version!r}; s.authors = ['Tests']",
         "s.summary = 'made for a \"test\"'",
-        f"s.files = []; s.platform = {platform!r}; s.homepage = 'https://example.org'; s.license = 'MIT'",
+        f"s.files = {list(files)}; s.executables = {[program] if program else []}; s.bindir = 'exe'",
+        f"s.platform = {platform!r}; s.homepage = 'https://example.org'; s.license = 'MIT'",
         *(f"s.add_dependency {need!r}" for need in needs),
         "s.add_development_dependency 'minitest'",
     ]
     place = write(
         home.root / "made" / f"{name}-{version}",
-        {"it.gemspec": "Gem::Specification.new do |s|\n" + "\n".join(lines) + "\nend\n"},
+        {**files, "it.gemspec": "Gem::Specification.new do |s|\n" + "\n".join(lines) + "\nend\n"},
     )
+    for file in place.glob("exe/*"):
+        file.chmod(0o755)
     home.run("gem", "build", "--silent", "it.gemspec", cwd=place)
     (made,) = place.glob("*.gem")
     return made
+
+
+def wheel_file(home: Home, name: str, version: str) -> Path:
+    """A wheel with a module, a program and a file beside both."""
+    place = home.root / "made" / f"{name}-{version}-py3-none-any.whl"
+    place.parent.mkdir(exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": "def main(): pass\n",
+        f"{name}-{version}.data/data/share/{name}.txt": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: rig\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
+    }
+    with zipfile.ZipFile(place, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"]))
+    return place
 
 
 def crate(home: Home, name: str, version: str) -> Path:

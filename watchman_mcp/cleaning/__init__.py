@@ -22,6 +22,7 @@ _LARGEST = 2**63 - 1
 _PLAIN = frozenset({type(None), bool, datetime})
 _REMEMBERED = 16_384  # strings in each of the two generations of what is known to be innocent
 _REMEMBERED_LENGTH = 256
+_REMEMBERED_LONG = 64  # longer ones, such as a command line of which hundreds of records tell
 _READ_AHEAD = 16  # how many times its limit of a text is looked at before the rest is counted only
 _READ_AHEAD_LEAST = 65_536
 
@@ -73,6 +74,7 @@ class Cleaner:
         self._key = key
         self._young: dict[str, str] = {}
         self._old: dict[str, str] = {}
+        self._long: dict[str, str] = {}
 
     def text(self, value: str, *, limit: int = TEXT_LIMIT, multiline: bool = False) -> str:
         """A text that can be kept and shown: visible characters, no secret, at most `limit` long."""
@@ -128,7 +130,8 @@ class Cleaner:
         return kept
 
     def _cleaned(self, value: str, limit: int, multiline: bool) -> str:
-        known = self._old.get(value)
+        long = len(value) > _REMEMBERED_LENGTH
+        known = (self._long if long else self._old).get(value)
         if known is None:
             unread = 0
             examined = max(_READ_AHEAD_LEAST, limit * _READ_AHEAD)
@@ -139,8 +142,13 @@ class Cleaner:
             known = self._safe(text, multiline)
             if unread or len(known) > limit:
                 return _cut(known, limit, unread)
-            if known != value or len(value) > _REMEMBERED_LENGTH or "\n" in value or "\t" in value:
+            if known != value or "\n" in value or "\t" in value:
                 return known  # a secret is never remembered, nor what only several lines may hold
+        if long:
+            if len(self._long) >= _REMEMBERED_LONG:
+                self._long = {}
+            self._long[value] = known
+            return known
         if len(self._young) >= _REMEMBERED:
             self._old, self._young = self._young, {}
         self._young[value] = known

@@ -22,6 +22,8 @@ from watchman_mcp.schema.packages import Owner
 from watchman_mcp.settings import Settings
 
 T = TypeVar("T")
+PLACES = 300
+"""So many places that a look found are watched, of each collector."""
 Ask = Callable[[Commands], tuple[list[Update], int]]
 """Asks a manager for newer versions; says how many lines of its answer were not understood."""
 Seen = Label | Edge | Record
@@ -60,9 +62,28 @@ class Look:
     def __post_init__(self) -> None:
         self.first = not self.marks
 
+    def puts_off(self) -> bool:
+        """Whether this is the first look at the running machine, which people wait for.
+
+        What takes long and answers no first question is left to the next look, which then comes at once.
+        """
+        if self.first and self.machine.live:
+            self.again = True
+            self.marks["looked"] = True  # where nothing else leaves a mark, the next would be the first again
+            return True
+        return False
+
     def watch(self, *paths: str) -> None:
         """Paths that this look found, whose change means "look again now" like that of `Collector.watch`."""
         self.watched.update(paths)
+
+    def watch_places(self, paths: Iterable[str]) -> None:
+        """Watch places of which a machine may have any number, the first ones; what that leaves is said."""
+        found = list(dict.fromkeys(paths))
+        self.watch(*found[:PLACES])
+        if len(found) > PLACES:
+            why = f"only {PLACES} of {len(found)} places are watched; the interval notices the others"
+            self.cannot(f"{self.scope}: changes at once", why)
 
     def kept(self, name: str, basis: object, make: Callable[[], T]) -> T:
         """A JSON value that takes long to make, as it was made when `basis`, JSON too, was last the same."""
@@ -138,8 +159,7 @@ class Look:
         try:
             if not self.machine.live:
                 raise Absent("newer versions can be asked for on the running machine only")
-            if self.first:
-                self.again = True
+            if self.puts_off():
                 raise Absent("the manager is not asked yet; the next look, within seconds, asks it")
             told = self.kept("updates", self.signs(*deciding), lambda: ask(self.machine.commands))
         except WatchmanError as error:
@@ -198,6 +218,11 @@ class Collector:
     def labels(self) -> frozenset[str]:
         """The names of the labels that it owns."""
         return frozenset(e.__name__ for e in self.emits if not isinstance(e, EdgeType))
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether its first look comes after those that first questions wait for: packages, host and load."""
+        return not (self.brings or self.samples or "Host" in self.labels)
 
     @property
     def samples(self) -> bool:

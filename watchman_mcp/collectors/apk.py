@@ -91,7 +91,7 @@ def _indexes(look: Look, packages: list[Fields]) -> list[Index]:
             if path := apk_indexes.index_of(files, repository):
                 found.append((repository, path))
             elif not repository.listed:
-                look.cannot("apk: updates", f"the index of {repository.shown} cannot be read here")
+                look.cannot("apk:updates", f"the index of {repository.shown} cannot be read here")
     return found
 
 

@@ -51,6 +51,8 @@ class Known(NamedTuple):
     unpacked: Mapping[str, datetime] = MappingProxyType({})
     updates: Mapping[tuple[str, str | None], Update] = MappingProxyType({})
     services: Mapping[str, list[str]] = MappingProxyType({})
+    with_files: bool = False
+    """Whether the configuration files are told as well."""
 
     @staticmethod
     def of(values: Mapping[str, T], stanza: Stanza) -> T | None:
@@ -84,7 +86,8 @@ def read_status(text: str, known: Known, default: str = "") -> Iterator[Software
     for package, start in zip(packages, paths, strict=True):
         for service in known.of(known.services, package) or ():
             yield Edge(PROVIDES, start, path_of(Service, "systemd", service))
-        for conffile in dpkg_files.conffiles(package.get("Conffiles", "")):
+        files = dpkg_files.conffiles(package.get("Conffiles", "")) if known.with_files else ()
+        for conffile in files:
             yield Edge(OWNS, start, path_of(ConfigFile, conffile))
     for one, other in needs(packages, native):
         yield Edge(DEPENDS_ON, paths[one], paths[other])
@@ -149,7 +152,9 @@ def collect(look: Look) -> Iterator[Seen]:
     automatic = read_automatic(files.text(STATES)) if files.exists(STATES) else frozenset[str]()
     text, default = dpkg_files.read_state(files)
     yield from _index(look)
-    known = Known(automatic, dpkg_files.unpacked(files), _updates(look), _services(look))
+    known = Known(automatic, dpkg_files.unpacked(files), _updates(look))
+    if not look.puts_off():  # nothing that edges to services and files lead to is known then anyway
+        known = known._replace(services=_services(look), with_files=True)
     everywhere = set()
     for seen in read_status(text, known, default):
         if isinstance(seen, Software) and seen.architecture == "all":

@@ -127,14 +127,14 @@ def _offers(
     yield PackageIndex(manager="brew", location=prefix, refreshed_at=look.newest(*paths.values()))
     if look.first:  # the files are large, and people wait for this look
         look.again = True
-        look.cannot(f"brew:{prefix}: updates", "they are read at the next look, within seconds")
+        look.cannot(f"brew:{prefix}:updates", "they are read at the next look, within seconds")
         return {}
     installed: dict[str, list[tuple[str, int]]] = {}
     for one in found:
         if one.receipt.tap in (None, TAPS[one.kind]):
             installed.setdefault(one.mark, []).append((one.version, one.receipt.scheme))
     told: dict[str, Offer] = {}
-    with look.beside(f"{prefix}: updates"):
+    with look.beside(f"{prefix}:updates"):
         basis = [look.signs(*paths.values()), sorted(paths), sorted(installed)]
         told = look.kept(f"offers:{prefix}", basis, lambda: offers(files, paths, frozenset(installed)))
     newer: dict[str, Update] = {}

@@ -9,14 +9,15 @@ programs and is listed nowhere. Cargo is never run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 
 from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.machine import Machine
 from watchman_mcp.machine.cargo import Crate, read_crates, read_crates2
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.places import Search
-from watchman_mcp.schema.packages import Software
+from watchman_mcp.schema.packages import Owner, Software
 
 LIST = ".crates.toml"
 LIST2 = ".crates2.json"
@@ -39,27 +40,55 @@ def collect(look: Look) -> Iterator[Software]:
     Raises: Absent.
     """
     search = Search(look.machine.files)
-    paths = search.find(f"{root}/{name}" for root in ROOTS for name in (LIST, LIST2))
+    paths = list(search.find(f"{root}/{name}" for root in ROOTS for name in (LIST, LIST2)))
     roots = dict.fromkeys(path.rpartition("/")[0] for path in paths)
     for root in roots:
         with look.part(f"cargo:{root}"):
             yield from _installed(look, root)
+    # The first crate of a person is noticed at once, too.
+    look.watch_places([*paths, *(f"{home}/.cargo/{LIST}" for home in search.homes)])
     look.searched(bool(roots), search.refused, "cargo has installed nothing on this machine")
+
+
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The crate of which the list of its root says that it brought this program.
+
+    Raises: Denied, Broken.
+    """
+    files = machine.files
+    programs = [path.rsplit("/", 2) for path in paths if path.count("/") > 2]
+    for root in {root for root, directory, _ in programs if directory == "bin"}:
+        if not (files.exists(f"{root}/{LIST}") or files.exists(f"{root}/{LIST2}")):
+            continue
+        names = {name for one, directory, name in programs if (one, directory) == (root, "bin")}
+        crates, _ = _listed(files, root)
+        locations = _locations(root, crates)
+        for crate in crates:
+            if names & set(crate.programs):
+                yield Owner("cargo", crate.name, None, locations[crate])
+
+
+def _listed(files: Files, root: str) -> tuple[list[Crate], int]:
+    """The crates that a root lists, and how many entries cannot be read."""
+    if files.exists(f"{root}/{LIST}"):
+        return read_crates(files.text(f"{root}/{LIST}", LIST_CAP))
+    return read_crates2(files.text(f"{root}/{LIST2}", LIST_CAP))
+
+
+def _locations(root: str, crates: list[Crate]) -> dict[Crate, str]:
+    count = Counter(crate.name for crate in crates)
+    return {crate: root if count[crate.name] == 1 else f"{root}#{crate.version}" for crate in crates}
 
 
 def _installed(look: Look, root: str) -> Iterator[Software]:
     files = look.machine.files
-    if files.exists(f"{root}/{LIST}"):
-        crates, unreadable = read_crates(files.text(f"{root}/{LIST}", LIST_CAP))
-    else:
-        crates, unreadable = read_crates2(files.text(f"{root}/{LIST2}", LIST_CAP))
+    crates, unreadable = _listed(files, root)
     if unreadable:
         look.cannot(f"cargo:{root}", f"{unreadable} of the crates in its list cannot be read")
     times = _times(files, f"{root}/bin")
-    count = Counter(crate.name for crate in crates)
-    for crate in crates:
+    for crate, location in _locations(root, crates).items():
         built = [times[program] for program in crate.programs if program in times]
-        yield _software(crate, root if count[crate.name] == 1 else f"{root}#{crate.version}", built)
+        yield _software(crate, location, built)
 
 
 def _times(files: Files, directory: str) -> dict[str, float]:
@@ -84,4 +113,4 @@ def _software(crate: Crate, location: str, built: list[float]) -> Software:
 
 
 WATCHED = (f"/root/.cargo/{LIST}", f"/usr/local/cargo/{LIST}", f"/usr/local/{LIST}")
-collector = Collector(collect, (Software,), minutes(10), watch=WATCHED)
+collector = Collector(collect, (Software,), minutes(10), watch=WATCHED, owner=owner)

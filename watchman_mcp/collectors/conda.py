@@ -3,18 +3,29 @@
 Each environment is a scope, `conda:PREFIX`, and its prefix the location of its packages. conda, mamba,
 micromamba, rattler and pixi keep the same records; the manager is `conda` for all. History is written after
 the records: what it tells of a package in its last run counts once the records agree, or once another run
-followed. Neither conda nor anything of an environment is run.
+followed. What channels offer is kept in files of hundreds of megabytes, which are not read: newer versions
+are not known. Neither conda nor anything of an environment is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, tzinfo
 from typing import cast
 
 from watchman_mcp.collectors import Collector, Look, minutes
 from watchman_mcp.errors import Absent, Broken
-from watchman_mcp.machine.conda import META, RECORD_CAP, Package, environments, named, package_at, read_record
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.conda import (
+    META,
+    RECORD_CAP,
+    Package,
+    environments,
+    named,
+    owners,
+    package_at,
+    read_record,
+)
 from watchman_mcp.machine.conda_history import Change, Run, changes, read_history
 from watchman_mcp.machine.dpkg import Clock
 from watchman_mcp.machine.entries import Entry
@@ -22,7 +33,7 @@ from watchman_mcp.machine.logs import Mark, read_log
 from watchman_mcp.machine.places import Search
 from watchman_mcp.schema import Edge
 from watchman_mcp.schema.core import Event, Record, event_key
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, Owner, Software
 from watchman_mcp.times import host_zone
 
 PACKAGES = 20_000
@@ -50,12 +61,28 @@ def collect(look: Look) -> Iterator[Software | Edge | Record]:
             _settled(look, prefix)
             yield from _packages(look, prefix, there)
             yield from _records(look, prefix, zone, there)
+    look.watch_places(_watched(search, prefix) for prefix in prefixes)
     for path, why in search.refused.items():
         look.cannot(f"{_BASE}:{path}", why)
     if prefixes or marks:
         look.marks["there"] = True
     elif not search.refused:
         raise Absent("no conda environments are on this machine")
+
+
+def _watched(search: Search, prefix: str) -> str:
+    """What is written last when the environment changes."""
+    history = f"{prefix}/{META}/history"
+    return history if search.holds(history) else f"{prefix}/{META}"
+
+
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The packages whose records list the file, of the environments that it lies in.
+
+    Raises: Denied, Broken.
+    """
+    for prefix, name in owners(machine.files, paths):
+        yield Owner("conda", name, None, prefix)
 
 
 def _settled(look: Look, prefix: str) -> None:
@@ -173,4 +200,4 @@ def _record(prefix: str, run: Run, change: Change) -> Record:
 
 WATCHED = tuple(f"/opt/{root}/{META}/history" for root in ("conda", "miniconda3", "miniforge3", "anaconda3"))
 WATCHED += tuple(f"/root/{root}/{META}/history" for root in ("miniconda3", "miniforge3", "anaconda3"))
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, logged=True)
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, logged=True, owner=owner)

@@ -11,18 +11,20 @@ run.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cmp_to_key
 from typing import NamedTuple
 
 from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.machine import Machine
 from watchman_mcp.machine.entries import Entry
+from watchman_mcp.machine.gem_files import owners
 from watchman_mcp.machine.gems import Gem, admits, gem_of, read_specification
 from watchman_mcp.machine.places import Search
 from watchman_mcp.machine.versions import compare_versions
 from watchman_mcp.schema import Edge
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, Owner, Software
 
 SPECIFICATION_CAP = 4 << 20
 GEMS = 10_000
@@ -68,13 +70,14 @@ def collect(look: Look) -> Iterator[Software | Edge]:
     Raises: Absent.
     """
     search = Search(look.machine.files)
-    there = False
+    lists: list[str] = []
     for path in search.find(f"{directory}/{_LISTS}" for directory in DIRECTORIES):
-        there = True
+        lists.append(path)
         directory = path.rpartition("/")[0]
         with look.part(f"gem:{directory}"):
             yield from _graph(_gems(look, directory))
-    look.searched(there, search.refused, "no Ruby gems are on this machine")
+    look.watch_places(lists)
+    look.searched(bool(lists), search.refused, "no Ruby gems are on this machine")
 
 
 def _gems(look: Look, directory: str) -> Iterator[_Found]:
@@ -99,22 +102,38 @@ def _gem(look: Look, directory: str, path: str, entry: Entry, *, requested: bool
         gem = Gem(*named, None, {})
     if gem is None:
         return
-    platform = None if gem.platform == "ruby" else gem.platform
-    full = f"{gem.name}-{gem.version}" + (f"-{platform}" if platform else "")
     software = Software(
         key=gem.name,
         name=gem.name,
         version=gem.version,
         scheme="gem",
         manager="gem",
-        architecture=platform,
-        location=f"{directory}/gems/{full}",
+        architecture=_platform(gem),
+        location=_location(directory, gem),
         installed_at=datetime.fromtimestamp(entry.mtime, UTC),
         requested=requested,
         state="installed",
         summary=gem.summary,
     )
     yield _Found(software, gem)
+
+
+def _platform(gem: Gem) -> str | None:
+    return None if gem.platform == "ruby" else gem.platform
+
+
+def _location(directory: str, gem: Gem) -> str:
+    platform = _platform(gem)
+    return f"{directory}/gems/{gem.name}-{gem.version}" + (f"-{platform}" if platform else "")
+
+
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The gem in whose place of a gem directory the file is, or that its program starts.
+
+    Raises: Denied, Broken.
+    """
+    for directory, gem in owners(machine.files, paths):
+        yield Owner("gem", gem.name, _platform(gem), _location(directory, gem))
 
 
 def _graph(gems: Iterable[_Found]) -> Iterator[Software | Edge]:
@@ -147,4 +166,4 @@ WATCHED = (
     ),
     "/usr/local/bundle/specifications",
 )
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED)
+collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, owner=owner)

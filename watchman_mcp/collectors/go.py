@@ -9,15 +9,16 @@ is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 
 from watchman_mcp.collectors import Collector, Look, minutes
 from watchman_mcp.errors import Absent
+from watchman_mcp.machine import Machine
 from watchman_mcp.machine.entries import Entry
 from watchman_mcp.machine.go_programs import Build, bin_directories, read_build, version_of
 from watchman_mcp.machine.places import Search
-from watchman_mcp.schema.packages import Software
+from watchman_mcp.schema.packages import Owner, Software
 
 PROGRAMS = 3_000
 """So many files of one directory are looked at."""
@@ -54,18 +55,46 @@ def collect(look: Look) -> Iterator[Software]:
     own = _own_directories(search)
     for directory in own:
         yield from _programs(look, search, directory)
-    for directory in search.find(SHARED):
-        if directory not in own:
-            yield from _programs(look, search, directory, fetched_only=True)
-    for path in search.find(f"{directory}/VERSION" for directory in INSTALLED):
+    shared = [directory for directory in search.find(SHARED) if directory not in own]
+    for directory in shared:
+        yield from _programs(look, search, directory, fetched_only=True)
+    versions = list(search.find(f"{directory}/VERSION" for directory in INSTALLED))
+    for path in versions:
         with look.part(f"go:{path.rpartition('/')[0]}"):
             yield from _installed(look, path)
+    # The first program of a person is noticed at once, too.
+    look.watch_places([*own, *shared, *versions, *(f"{home}/go/bin" for home in search.homes)])
     for path, why in search.refused.items():
         look.cannot(f"go:{path}", why)
     if own or look.seen:
         look.marks["there"] = True
     elif not search.refused and not look.failed and not look.marks:
         raise Absent("no Go and no program built by it are on this machine")
+
+
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The package that a program was built from, by what is written into it; Go itself for its own tools.
+
+    Raises: Denied, Broken.
+    """
+    search = Search(machine.files)
+    directories = {path.rpartition("/")[0] for path in paths}
+    own = directories & _own_directories(search).keys()
+    shared = directories.intersection(search.find(SHARED))
+    go = [path.rpartition("/")[0] for path in search.find(f"{place}/VERSION" for place in INSTALLED)]
+    for path in paths:
+        directory, _, name = path.rpartition("/")
+        home = next((one for one in go if directory.startswith(f"{one}/")), None)
+        if not (directory in own or directory in shared or home):
+            continue
+        if (name, "file") not in {(entry.name, entry.kind) for entry in search.entries(directory)}:
+            continue
+        with machine.files.stream(path) as stream:
+            build = read_build(stream, path)
+        if build and build.module and (directory in own or (directory in shared and build.fetched)):
+            yield Owner("go", build.package, build.architecture or None, path)
+        elif build and home and build.package.startswith("cmd/"):
+            yield Owner("go", "go", None, home)
 
 
 def _own_directories(search: Search) -> dict[str, None]:
@@ -135,4 +164,4 @@ def _installed(look: Look, path: str) -> Iterator[Software]:
 
 
 WATCHED = ("/usr/local/go/VERSION", "/root/go/bin", "/go/bin", "/usr/local/bin")
-collector = Collector(collect, (Software,), minutes(10), watch=WATCHED)
+collector = Collector(collect, (Software,), minutes(10), watch=WATCHED, owner=owner)

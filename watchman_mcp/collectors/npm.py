@@ -10,14 +10,16 @@ be. No Node program is run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from watchman_mcp.collectors import Collector, Look, minutes
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine import Machine
 from watchman_mcp.machine.entries import Entry
 from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.links import with_targets
 from watchman_mcp.machine.node import (
     PNPM,
     ROOT,
@@ -30,7 +32,7 @@ from watchman_mcp.machine.node import (
 )
 from watchman_mcp.machine.places import Search
 from watchman_mcp.schema import Edge
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, Owner, Software
 
 MANIFEST_CAP = 2 << 20
 PACKAGES = 5_000
@@ -64,14 +66,69 @@ def collect(look: Look) -> Iterator[Software | Edge]:
     Raises: Absent.
     """
     search = Search(look.machine.files)
-    directories = [("npm", directory) for directory in global_directories(search)]
-    directories += [("pnpm", directory) for directory in search.find(PNPM)]
-    directories += [("yarn", directory) for directory in search.find(YARN)]
+    directories = _directories(search)
     for manager, directory in directories:
         yield from _packages(look, manager, directory)
+    look.watch_places(
+        path for manager, directory in directories for path in _watched(search, manager, directory)
+    )
     look.searched(
         bool(directories), search.refused, "no global packages of npm, pnpm or yarn are on this machine"
     )
+
+
+def _directories(search: Search) -> list[tuple[str, str]]:
+    """The global directories, each with its manager."""
+    found = [("npm", directory) for directory in global_directories(search)]
+    found += [("pnpm", directory) for directory in search.find(PNPM)]
+    return found + [("yarn", directory) for directory in search.find(YARN)]
+
+
+def _watched(search: Search, manager: str, directory: str) -> Iterator[str]:
+    """What changes when a package of this global directory does."""
+    yield directory
+    if manager == "npm":
+        groups = [entry.name for entry in search.entries(directory) if entry.name.startswith("@")]
+        yield from (f"{directory}/{name}" for name in groups)
+    else:
+        yield f"{directory}/package.json"
+
+
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The packages whose directory the file is in, also what is there for one of them alone.
+
+    Raises: Denied, Broken.
+    """
+    files = machine.files
+    paths = with_targets(files, paths)  # the programs of packages are links
+    for manager, directory in _directories(Search(files)):
+        # pnpm keeps files in a store that is beside this directory, or in it.
+        top = directory.rsplit("/", 2)[0] if manager == "pnpm" else directory
+        below = [path for path in paths if path.startswith(f"{top}/")]
+        if not below:
+            continue
+        for place in _owning(files, manager, directory, below):
+            if files.exists(f"{place.path}/package.json"):
+                yield Owner(manager, place.name, None, directory)
+
+
+def _owning(files: Files, manager: str, directory: str, paths: list[str]) -> Iterator[_Place]:
+    """The packages in or below whose directory one of these paths is."""
+    if manager == "npm":
+        for name in {_name_in(path.removeprefix(f"{directory}/")) for path in paths} - {""}:
+            yield _Place(name, f"{directory}/{name}", None, False)
+        return
+    for place in _wanted(files, directory, manager):
+        link = f"{directory}{_MODULES}{place.name}"
+        if any(path.startswith((f"{place.path}/", f"{link}/")) for path in paths):
+            yield place
+
+
+def _name_in(path: str) -> str:
+    """The name of the package that a path in a global directory of npm is below; empty for none."""
+    parts = path.split("/")
+    name = "/".join(parts[: 2 if path.startswith("@") else 1])
+    return name if is_name(name) and path != name else ""
 
 
 def _packages(look: Look, manager: str, directory: str) -> Iterator[Software | Edge]:
@@ -202,4 +259,11 @@ WATCHED = (
     YARN[1],
 )
 MANAGERS = ("npm", "pnpm", "yarn")
-collector = Collector(collect, (Software, DEPENDS_ON), minutes(10), watch=WATCHED, managers=MANAGERS)
+collector = Collector(
+    collect,
+    (Software, DEPENDS_ON),
+    minutes(10),
+    watch=WATCHED,
+    managers=MANAGERS,
+    owner=owner,
+)

@@ -4,49 +4,40 @@ Nothing found is executed and no link is followed. Each environment is a scope, 
 interpreters share a prefix the scope is the directory of one, as `/usr/local/lib/python3.11`. What cannot be
 read is said and never taken for gone. `/usr/lib/python3/dist-packages` is left out: what lies there belongs
 to Debian's packages. What conda installed in an environment that it keeps records of is told from those.
+Newer versions are known of the packages of pip and pipx whose pages pip keeps.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from watchman_mcp.collectors import Collector, Look, minutes
+from watchman_mcp.collectors import Collector, Look, minutes, offered
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.distribution_files import owners
 from watchman_mcp.machine.distributions import is_name, needed, read_metadata
 from watchman_mcp.machine.files import Directory, Entry
+from watchman_mcp.machine.links import with_targets
+from watchman_mcp.machine.pip_pages import Pages, newest
+from watchman_mcp.machine.places import Search
+from watchman_mcp.machine.python_environments import SITES, Environment, around, environments
+from watchman_mcp.machine.updates import Update
+from watchman_mcp.machine.versions import compare_versions
 from watchman_mcp.schema import Edge
-from watchman_mcp.schema.packages import DEPENDS_ON, Software
+from watchman_mcp.schema.packages import DEPENDS_ON, Owner, PackageIndex, Software
 
 ENVIRONMENTS = 500
 """So many environments are read at most."""
-SEARCHED = 2_000
-"""So many directories of one home or other place are searched at most."""
 METADATA_CAP = 2 << 20
 _BASE = "python"
+_PIPS = ("pip", "pipx")
 MANAGERS = frozenset({"pip", "uv", "conda", "pdm", "rpm"})
 
-_LIBRARY = re.compile(r"(?:python|pypy)(\d\.\d{1,2})t?")
-_NUMBER = re.compile(r"\d\.\d{1,2}\.\d{1,2}")
 _DIRECTORY = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py\d[^-]*)?\.(?:dist|egg)-info")
-_SITES = ("site-packages", "dist-packages")
-_NO_LOGIN = ("nologin", "false", "sync", "shutdown", "halt")
-_CONDA = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba", ".conda")
-_VIRTUAL = (".venv", "venv", "env")
-
-
-class _Environment(NamedTuple):
-    """One interpreter's or virtual environment's distributions."""
-
-    location: str
-    sites: tuple[str, ...]
-    version: str
-    manager: str = ""
-    """Who installed all of it, where the place says so."""
 
 
 class _Found(NamedTuple):
@@ -54,23 +45,77 @@ class _Found(NamedTuple):
     requires: tuple[str, ...]
 
 
-def collect(look: Look) -> Iterator[Software | Edge]:
+class _News:
+    """What pip's pages tell of newer versions, and of how many packages they tell nothing."""
+
+    def __init__(self, pages: Pages, *, wanted: bool) -> None:
+        self._pages, self._wanted = pages, wanted
+        self._asked, self._known = 0, 0
+        self._fetched: dict[str, float] = {}
+
+    def of(self, software: Software, environment: Environment) -> Software:
+        """The package, with the version that pip would update it to if a page tells."""
+        if software.manager not in _PIPS or not self._wanted or not software.version:
+            return software
+        self._asked += 1
+        page = self._pages.page(environment.prefix, software.key)
+        newer = newest(page.offers, environment.version) if page else None
+        if page is None or newer is None:
+            return software
+        self._known += 1
+        fetched = min(page.fetched_at, self._fetched.get(software.manager, page.fetched_at))
+        self._fetched[software.manager] = fetched
+        if compare_versions(None, newer, software.version) <= 0:
+            return software
+        return software.model_copy(update=offered(Update(software.key, None, newer, page.source)))
+
+    def indexes(self, environment: Environment) -> Iterator[PackageIndex]:
+        """What is known for the environment that was read last, as old as the oldest of its pages."""
+        for manager, fetched in self._fetched.items():
+            at = datetime.fromtimestamp(fetched, UTC)
+            yield PackageIndex(manager=manager, location=environment.location, refreshed_at=at)
+        self._fetched = {}
+
+    def say(self, look: Look) -> None:
+        """Keep the pages for the next look, and say what they do not tell."""
+        look.marks["pages"] = self._pages.kept
+        what = f"{_BASE}:updates"
+        if not self._wanted and self._pages.any():
+            look.again = True
+            look.cannot(what, "pip's pages are not read yet; the next look, within seconds, reads them")
+        elif self._known and self._known < self._asked:
+            why = "pip keeps only the pages that it fetched last; they tell of"
+            look.cannot(
+                what, f"{why} {self._known} of {self._asked} packages; pip list --outdated fetches all"
+            )
+
+
+def collect(look: Look) -> Iterator[Software | PackageIndex | Edge]:
     """The distributions of each environment and what they need of one another."""
+    search = Search(look.machine.files)
+    news = _News(Pages(search, look.marks.get("pages")), wanted=not look.first)
     taken: set[str] = set()
-    for environment in _environments(look):
+    sites: list[str] = []
+    for environment in environments(search, map(str, look.settings.packages.python_paths)):
         if environment.location in taken:
             continue
         if len(taken) == ENVIRONMENTS:
-            look.cannot(
-                f"{_BASE}:/", f"there are more than {ENVIRONMENTS} environments; the rest is not read"
-            )
-            return
+            why = f"there are more than {ENVIRONMENTS} environments; the rest is not read"
+            look.cannot(f"{_BASE}:/", why)
+            break
         taken.add(environment.location)
+        sites += environment.sites
         with look.part(f"{_BASE}:{environment.location}"):
-            yield from _distributions(look, environment)
+            yield from _distributions(look, environment, news)
+    news.say(look)
+    look.watch_places(sites)
+    for path, why in search.refused.items():
+        look.cannot(f"{_BASE}:{path}", why)
 
 
-def _distributions(look: Look, environment: _Environment) -> Iterator[Software | Edge]:
+def _distributions(
+    look: Look, environment: Environment, news: _News
+) -> Iterator[Software | PackageIndex | Edge]:
     found: dict[str, _Found] = {}
     for site in environment.sites:
         with look.machine.files.directory(site) as directory:
@@ -81,12 +126,10 @@ def _distributions(look: Look, environment: _Environment) -> Iterator[Software |
                 # Of two versions that an interrupted update left, the newer one is the one that was meant.
                 if one and (one.software.key not in found or _moment(one) > _moment(found[one.software.key])):
                     found[one.software.key] = one
-    prefix = environment.sites[0].rsplit("/lib", 1)[0]
-    if look.machine.files.exists(f"{prefix}/conda-meta"):
-        own = [one for one in found.values() if one.software.manager != "conda"]
-    else:
-        own = list(found.values())
-    yield from (one.software for one in own)
+    conda = look.machine.files.exists(f"{environment.prefix}/conda-meta")
+    own = [one for one in found.values() if not (conda and one.software.manager == "conda")]
+    yield from (news.of(one.software, environment) for one in own)
+    yield from news.indexes(environment)
     for one in own:
         for key in dict.fromkeys(needed(requirement, environment.version) for requirement in one.requires):
             if key in found and key != one.software.key:
@@ -97,12 +140,13 @@ def _moment(found: _Found) -> datetime:
     return found.software.installed_at or datetime.min.replace(tzinfo=UTC)
 
 
-def _distribution(look: Look, environment: _Environment, directory: Directory, entry: Entry) -> _Found | None:
+def _distribution(look: Look, environment: Environment, directory: Directory, entry: Entry) -> _Found | None:
     """One distribution; None if it has no metadata. One that cannot be read is what its name says it is."""
     installer: str | None = None
     requested: bool | None = None
     metadata = None
-    with _place(look, f"{directory.path}/{entry.name}") as scope:
+    scope = f"{_BASE}:{directory.path}/{entry.name}"
+    with look.part(scope):
         if entry.name.endswith(".dist-info"):
             with directory.directory(entry.name) as inner:
                 names = {inside.name for inside in inner.entries()}
@@ -114,6 +158,7 @@ def _distribution(look: Look, environment: _Environment, directory: Directory, e
                 metadata = read_metadata(inner.read("PKG-INFO", METADATA_CAP))
         else:
             metadata = read_metadata(directory.read(entry.name, METADATA_CAP))
+    look.seen.discard(scope)  # it has no rows of its own
     if scope in look.failed and (named := _DIRECTORY.fullmatch(entry.name)):
         metadata = named["name"], named["version"], None, ()
     if metadata is None or not is_name(metadata[0]):
@@ -123,7 +168,7 @@ def _distribution(look: Look, environment: _Environment, directory: Directory, e
         key=canonicalize_name(name),
         name=name,
         version=version,
-        manager=environment.manager or (installer if installer in MANAGERS else "pip"),
+        manager=_manager(environment, installer),
         location=environment.location,
         # The directory is made anew by each installation; its files may be links to a cache, and older.
         installed_at=datetime.fromtimestamp(entry.mtime, UTC),
@@ -134,145 +179,32 @@ def _distribution(look: Look, environment: _Environment, directory: Directory, e
     return _Found(software, requires)
 
 
-@contextmanager
-def _place(look: Look, path: str) -> Iterator[str]:
-    """A place that is searched; if it cannot be read, that is said, and nothing below it is missed."""
-    scope = f"{_BASE}:{path}"
-    whole = scope in look.seen  # an environment that was read is searched for others as well
-    with look.part(scope):
-        yield scope
-    if not whole:
-        look.seen.discard(scope)  # it has no rows of its own
+def _manager(environment: Environment, installer: str | None) -> str:
+    return environment.manager or (installer if installer in MANAGERS else "pip")
 
 
-def _directories(look: Look, path: str, *, links: bool = False) -> list[str]:
-    """The names of the directories, and links if wanted, in a directory; none if it is not there."""
-    found: list[str] = []
-    wanted = ("directory", "link") if links else ("directory",)
-    with _place(look, path):
-        found = [entry.name for entry in look.machine.files.entries(path) if entry.kind in wanted]
-    return found
+def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
+    """The distributions in whose lists the file stands, of the environments that it lies in.
 
-
-def _environments(look: Look) -> Iterator[_Environment]:
-    """All environments of the usual places; one may come twice."""
-    for library, sites in (("/usr/lib", _SITES[:1]), ("/usr/lib64", _SITES[:1]), ("/usr/local/lib", _SITES)):
-        yield from _interpreters(look, library, sites)
-    yield from _each(look, "/opt/pipx/venvs", "pipx")
-    for place in ("/opt", "/srv", "/var/www"):
-        names = _directories(look, place)
-        for name in names:
-            yield from _at(look, f"{place}/{name}")
-        yield from _projects(look, place, names)
-    for home in _homes(look):
-        yield from _of_home(look, home)
-    for path in map(str, look.settings.packages.python_paths):
-        yield from _at(look, path)
-        yield from _each(look, path)
-
-
-def _homes(look: Look) -> Iterator[str]:
-    """The home of each account that can log in."""
-    homes = {"/root": None}
-    if look.machine.files.exists("/etc/passwd"):
-        for line in look.machine.files.text("/etc/passwd").split("\n"):
-            fields = line.split(":")
-            if (
-                len(fields) == 7
-                and fields[6].strip().rpartition("/")[2] not in _NO_LOGIN
-                and len(fields[5]) > 1
-            ):
-                homes["/" + fields[5].strip("/")] = None
-    yield from homes
-
-
-def _of_home(look: Look, home: str) -> Iterator[_Environment]:
-    names = _directories(look, home)
-    if ".local" in names:
-        yield from _interpreters(look, f"{home}/.local/lib", _SITES[:1])
-        yield from _each(look, f"{home}/.local/share/pipx/venvs", "pipx")
-        yield from _each(look, f"{home}/.local/pipx/venvs", "pipx")
-        yield from _each(look, f"{home}/.local/share/uv/tools", "uv")
-        yield from _each(look, f"{home}/.local/share/uv/python")
-    if ".pyenv" in names:
-        yield from _each(look, f"{home}/.pyenv/versions")
-    for name in names:
-        if name in _CONDA:
-            yield from _at(look, f"{home}/{name}")
-            yield from _each(look, f"{home}/{name}/envs")
-        elif name in (".virtualenvs", ".venvs"):
-            yield from _each(look, f"{home}/{name}")
-    yield from _projects(look, home, names)
-
-
-def _projects(look: Look, place: str, names: list[str]) -> Iterator[_Environment]:
-    """Virtual environments in these directories of a place and in those one level below."""
-    searched = [f"{place}/{name}" for name in names if not name.startswith(".")]
-    for directory in searched[:]:
-        if len(searched) <= SEARCHED:
-            searched += [f"{directory}/{n}" for n in _directories(look, directory) if not n.startswith(".")]
-    if len(searched) > SEARCHED:
-        why = f"only {SEARCHED} of its directories were searched; [packages] python_paths takes more"
-        look.cannot(f"{_BASE}:{place}", why)
-    for directory in searched[:SEARCHED]:
-        for name in _VIRTUAL:
-            yield from _at(look, f"{directory}/{name}", only_virtual=True)
-
-
-def _each(look: Look, place: str, manager: str = "") -> Iterator[_Environment]:
-    """The environments that are directories of a place."""
-    for name in _directories(look, place):
-        yield from _at(look, f"{place}/{name}", manager)
-
-
-def _at(look: Look, prefix: str, manager: str = "", only_virtual: bool = False) -> Iterator[_Environment]:
-    """The environment with this prefix, if it is one."""
-    exact = ""
-    with _place(look, prefix) as scope:
-        files = look.machine.files
-        if files.exists(f"{prefix}/pyvenv.cfg"):
-            exact = _exact_version(files.text(f"{prefix}/pyvenv.cfg", 64 << 10))
-        elif only_virtual:
-            return
-    if scope in look.failed:
-        return
-    interpreters = list(_interpreters(look, f"{prefix}/lib", _SITES[:1]))
-    # An environment that was moved to another interpreter still holds the directory of the one before.
-    own = [
-        one for one in interpreters if exact.startswith(one.version.rpartition(".")[0] + ".")
-    ] or interpreters
-    exact = exact or "".join(_NUMBER.findall(prefix.rpartition("/")[2])[:1])
-    for one in own:
-        location = prefix if len(own) == 1 else one.location
-        yield _Environment(location, one.sites, exact if len(own) == 1 and exact else one.version, manager)
-
-
-def _exact_version(configuration: str) -> str:
-    """The interpreter's version that a pyvenv.cfg tells."""
-    for line in configuration.split("\n"):
-        name, _, value = line.partition("=")
-        if name.strip() in ("version", "version_info") and (match := _NUMBER.match(value.strip())):
-            return match[0]
-    return ""
-
-
-def _interpreters(look: Look, library: str, kinds: tuple[str, ...]) -> Iterator[_Environment]:
-    """An environment for each interpreter whose directory is in this one."""
-    for name in _directories(look, library):
-        if match := _LIBRARY.fullmatch(name):
-            inside = _directories(look, f"{library}/{name}", links=True)
-            sites = tuple(f"{library}/{name}/{kind}" for kind in kinds if kind in inside)
-            if sites:  # of a version of which only the beginning is known, the newest is the likeliest
-                yield _Environment(f"{library}/{name}", sites, f"{match[1]}.99")
+    Raises: Denied, Broken.
+    """
+    paths = with_targets(machine.files, paths)  # pipx and uv put links to their programs into a home
+    for environment in around(Search(machine.files), paths):
+        conda = machine.files.exists(f"{environment.prefix}/conda-meta")
+        for name, installer in owners(machine.files, environment.sites, paths):
+            manager = _manager(environment, installer)
+            if not (conda and manager == "conda"):
+                yield Owner(manager, canonicalize_name(name), None, environment.location)
 
 
 BROUGHT = (*sorted(MANAGERS - {"rpm"}), "pipx")
-WATCHED = tuple(f"/usr/local/lib/python3.{minor}/{kind}" for minor in range(9, 15) for kind in _SITES)
+WATCHED = tuple(f"/usr/local/lib/python3.{minor}/{kind}" for minor in range(9, 15) for kind in SITES)
 collector = Collector(
     collect,
-    (Software, DEPENDS_ON),
+    (Software, PackageIndex, DEPENDS_ON),
     minutes(10),
     watch=WATCHED,
-    version=2,
+    version=3,
     managers=BROUGHT,
+    owner=owner,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -79,6 +80,49 @@ def package_at(files: Files, path: str, inode: int, mtime: float, size: int) -> 
     Raises: Absent, Denied, Broken.
     """
     return read_record(files.read(path, RECORD_CAP))
+
+
+def owners(files: Files, paths: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Environment and name of the packages whose records list a file known by any of these paths.
+
+    Only the environments that the file is below are read, one record at a time.
+
+    Raises: Denied, Broken (a record that cannot be read, where no other names the file).
+    """
+    above = {path[:at] for path in paths for at, letter in enumerate(path) if letter == "/" and at}
+    for prefix in sorted(above):
+        if not files.exists(f"{prefix}/{META}"):
+            continue
+        wanted = {path.removeprefix(f"{prefix}/") for path in paths if path.startswith(f"{prefix}/")}
+        lost: Broken | None = None
+        found = False
+        with files.directory(f"{prefix}/{META}") as directory:
+            for entry in directory.entries():
+                if not entry.name.endswith(".json") or entry.kind == "directory":
+                    continue
+                try:
+                    name = _lists(directory.read(entry.name, RECORD_CAP), wanted)
+                except Broken as error:
+                    lost = error
+                    continue
+                if name:
+                    found = True
+                    yield prefix, name
+        if lost and not found:
+            raise lost
+
+
+def _lists(content: bytes, wanted: set[str]) -> str | None:
+    """The name of the package whose record this is, if it lists one of these files."""
+    words = {path.rpartition("/")[2] for path in wanted}
+    # Names beyond ASCII, and those with a quote or a backslash, may be written in several ways.
+    if all(word.isascii() and not {'"', "\\"} & set(word) for word in words) and not any(
+        word.encode() in content for word in words
+    ):
+        return None
+    package = read_record(content)
+    names = json.loads(content).get("files")
+    return package.name if isinstance(names, list) and not wanted.isdisjoint(map(str, names)) else None
 
 
 def read_record(content: bytes) -> Package:

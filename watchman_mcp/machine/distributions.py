@@ -39,7 +39,10 @@ def is_name(name: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def needed(requirement: str, python: str) -> str | None:
-    """The normal name of what a requirement asks for with this Python; None for an extra or for nothing."""
+    """The normal name of what a requirement asks for with this Python; None for an extra or for nothing.
+
+    None too where it cannot be read, or where its marker compares what cannot be compared.
+    """
     try:
         wanted = Requirement(requirement)
     except InvalidRequirement:
@@ -47,6 +50,9 @@ def needed(requirement: str, python: str) -> str | None:
     major_minor = ".".join(python.split(".")[:2])
     here = {"python_version": major_minor, "python_full_version": python, "extra": ""}
     environment = {**default_environment(), **here}
-    if wanted.marker is not None and not wanted.marker.evaluate({k: str(v) for k, v in environment.items()}):
+    values = {name: str(value) for name, value in environment.items()}
+    try:
+        asked = wanted.marker is None or wanted.marker.evaluate(values)
+    except (ValueError, LookupError):  # what its comparisons raise, and a name that none of ours stands for
         return None
-    return canonicalize_name(wanted.name)
+    return canonicalize_name(wanted.name) if asked else None

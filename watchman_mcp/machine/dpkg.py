@@ -223,6 +223,8 @@ class DpkgLog:
     def _arrived(self, newest: Step, who: str, version: str) -> Step | None:
         """The step that led to this version; None if it was there before, because the step was undone."""
         del self._open[newest.who]
+        if self._settling == newest.who:
+            self._settling = ""
         step: Step | None = newest
         while step and step.after != version:
             step = step.earlier

@@ -129,9 +129,9 @@ class ZyppHistory:
 
     def _change(self, at: datetime, word: str, fields: list[str]) -> Told:
         name, version, arch, asked = fields[2:6]
+        version = version.removeprefix("0:")
         if not name or not version:
             raise ValueError(fields)
-        version = version.removeprefix("0:")
         who = f"{name}.{arch}"
         several = name in self._install_only
         previous = None if several or word == "remove" else self._known.get(who)

@@ -31,6 +31,7 @@ SYNONYMS = {
     "rubygems": "gem",
     "ruby": "gem",
     "golang": "go",
+    "cran": "r",
     "mamba": "conda",
     "micromamba": "conda",
     "pip3": "pip",
