@@ -42,7 +42,7 @@ def run(quick: bool) -> list[Row]:
         lay_out(root, changes)
         machine = Machine(Files(root), Commands(), root)
         apt = next(collector for collector in load() if collector.name == "apt")
-        whole, found = _whole(Path(place) / "store", machine, apt)
+        whole, found = look(Path(place) / "store", machine, apt)
         if found != changes:
             raise RuntimeError(f"{changes} changes were laid out, {found} events were found")
         parse, clean, write, plain = _parts(Path(place), machine, apt)
@@ -57,24 +57,24 @@ def run(quick: bool) -> list[Row]:
     ]
 
 
-def _whole(directory: Path, machine: Machine, apt: Collector) -> tuple[float, int]:
-    """Seconds of the first look, and the events that it brought."""
-    directory.mkdir()
+def look(directory: Path, machine: Machine, apt: Collector, seconds: float = 300) -> tuple[float, int]:
+    """Seconds of the first look, and the events that it brought into the store in this directory."""
+    directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     store = Store(directory)
 
     async def told(_labels: frozenset[str]) -> None:
         """Nobody is told."""
 
-    runner = Runner(store, machine, Settings(), [apt], Cleaner(b"bench"), told)
+    runner = Runner(store, machine, Settings(), [apt], Cleaner(b"bench"), told, deadline=seconds)
 
-    async def look() -> None:
+    async def first() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run)
-            await runner.first_look(apt.labels, 300)
+            await runner.first_look(apt.labels, seconds)
             tasks.cancel_scope.cancel()
 
     begun = time.perf_counter()
-    anyio.run(look)
+    anyio.run(first)
     took = time.perf_counter() - begun
     found = store.read("SELECT count(*) FROM Event")[0][0]
     if runner.status["apt"].status != "ok":
@@ -144,9 +144,13 @@ def lay_out(root: Path, changes: int) -> None:
     for folder in ("var/lib/dpkg/info", "var/log/apt", "etc"):
         (root / folder).mkdir(parents=True)
     versions = [1] * PACKAGES
-    runs = list(_runs(changes, versions))
-    (root / "var/log/dpkg.log").write_text("".join(line for run in runs for line in _dpkg_log(*run)))
-    (root / "var/log/apt/history.log").write_text("".join(_history_log(*run) for run in runs))
+    with (
+        (root / "var/log/dpkg.log").open("w") as log,
+        (root / "var/log/apt/history.log").open("w") as history,
+    ):
+        for run in _runs(changes, versions):
+            log.writelines(_dpkg_log(*run))
+            history.write(_history_log(*run))
     (root / "var/lib/dpkg/status").write_text("".join(map(_stanza, range(PACKAGES), versions)))
 
 

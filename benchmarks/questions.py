@@ -71,8 +71,8 @@ def _measure(ours: Home, nodes: int, rounds: int) -> list[Row]:
         if alive != nodes // 10:
             raise RuntimeError(f"{nodes // 10} packages were written, {alive} are left: a look swept them")
         for what, (tool, arguments, sql) in QUESTIONS.items():
-            took = _times(rounds, lambda t=tool, a=arguments: client.call(t, **a))
-            floor = _bare(ours, sql, rounds)
+            took = times(rounds, lambda t=tool, a=arguments: client.call(t, **a))
+            floor = bare(ours, sql, rounds)
             title = f"{what}, {nodes:,} nodes"
             rows.append(
                 Row(f"{title}, p50", percentile(took, 50), "ms", floor, "bare sqlite3 query", Budget(10))
@@ -81,7 +81,7 @@ def _measure(ours: Home, nodes: int, rounds: int) -> list[Row]:
     return rows
 
 
-def _times(rounds: int, ask: Callable[[], Any]) -> list[float]:
+def times(rounds: int, ask: Callable[[], Any]) -> list[float]:
     ask()
     took = []
     for _ in range(rounds):
@@ -91,7 +91,7 @@ def _times(rounds: int, ask: Callable[[], Any]) -> list[float]:
     return took
 
 
-def _bare(ours: Home, sql: str, rounds: int) -> float:
+def bare(ours: Home, sql: str, rounds: int) -> float:
     now = datetime.now(UTC)
     parameters = {
         "name": WANTED,
@@ -100,7 +100,7 @@ def _bare(ours: Home, sql: str, rounds: int) -> float:
         "midnight": to_text(now.replace(hour=0, minute=0, second=0, microsecond=0)),
     }
     db = sqlite3.connect(f"file:{ours.state}/watchman.db?mode=ro", uri=True)
-    took = _times(rounds, lambda: db.execute(sql, parameters).fetchall())
+    took = times(rounds, lambda: db.execute(sql, parameters).fetchall())
     db.close()
     return percentile(took, 50)
 

@@ -161,6 +161,8 @@ class Runner:
             for name, collector in self.collectors.items():
                 if not collector.holds_back:
                     await self.status[name].looked.wait()
+        with anyio.move_on_after(SOON):  # the answer that waited for them is made first
+            await self._go.wait()
         self._go.set()
 
     async def _keep_watching(self) -> None:
