@@ -245,11 +245,8 @@ class Runner:
     async def _record(self, status: Status, outcome: Outcome) -> None:
         """Extend the collector's present stretch, or begin another, and log what is new about it."""
         name = "partial" if outcome.status == "ok" and outcome.unobserved else outcome.status
-        same = (
-            status.status == name
-            and status.unobserved == outcome.unobserved
-            and status.error == outcome.error
-        )
+        told = (name, outcome.unobserved, outcome.error)
+        same = (status.status, status.unobserved, status.error) == told
         if not same:
             self._announce(status, name, outcome)
             status.started_at, status.runs = outcome.at, 0
