@@ -71,6 +71,27 @@ async def test_a_path_that_a_look_found_is_watched_from_then_on(store: Store, tm
     assert looks[-1] is True
 
 
+async def test_what_is_not_here_is_noticed_when_it_comes_where_it_was_looked_for(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    looks: list[object] = []
+
+    def collect(look: Look) -> Iterator[Seen]:
+        looks.append(look.machine.files.exists("/home/list"))
+        look.watch("/home/list")
+        if not looks[-1]:
+            raise Absent("nothing is here")
+        yield Software(key="x", name="x", manager="m")
+
+    async with serving(store, tmp_path, made("m", collect, Software)):
+        await until(looks, 2)
+        (tmp_path / "home" / "list").write_text("new")
+        await until(looks, 3)
+
+    assert looks[-1] is True
+
+
 async def test_an_edge_waits_for_its_other_end_and_one_without_is_counted(
     store: Store, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ class Outcome:
     again: bool = False
     left_out: int = 0
     """Edges whose other end is not known, or not yet."""
-    watched: frozenset[str] = frozenset()
+    watched: set[str] = field(default_factory=set)
     written: bool = False
     returned: bool = False
     touched: set[str] = field(default_factory=set)
@@ -197,7 +197,6 @@ class Intake:
         outcome.wrote(written)
         outcome.pending, outcome.again = bool(batch.pending), look.again
         outcome.left_out = written.skipped_edges
-        outcome.watched = frozenset(look.watched)
 
     def _basis(self) -> str:
         """What decides how much this collector can see: a change of it is no change of the machine."""

@@ -214,6 +214,7 @@ class Runner:
             marks = json.loads(rows[0]["marks"]) if rows else {}
             look = Look(self.machine, self.settings, collector.name, marks)
             intake = Intake(self.store, self.cleaner, collector, look, outcome)
+            outcome.watched = look.watched
             for seen in collector.collect(look):
                 intake.take(seen)
             intake.finish()
@@ -223,11 +224,8 @@ class Runner:
     async def _record(self, status: Status, outcome: Outcome) -> None:
         """Extend the collector's present stretch, or begin another, and log what is new about it."""
         name = "partial" if outcome.status == "ok" and outcome.unobserved else outcome.status
-        same = (
-            status.status == name
-            and status.unobserved == outcome.unobserved
-            and status.error == outcome.error
-        )
+        told = (name, outcome.unobserved, outcome.error)
+        same = (status.status, status.unobserved, status.error) == told
         if not same:
             self._announce(status, name, outcome)
             status.started_at, status.runs = outcome.at, 0
@@ -235,7 +233,9 @@ class Runner:
         status.runs += 1
         status.last_at, status.duration_ms, status.items = outcome.at, outcome.seconds * 1000, outcome.items
         if outcome.status == "ok":
-            status.ok_at, status.watched = outcome.at, outcome.watched
+            status.ok_at = outcome.at
+        if outcome.status in ("ok", "unavailable"):  # what is not here may come where it was looked for
+            status.watched = frozenset(outcome.watched)
         values: dict[str, object] = {
             "collector": status.name,
             "started_at": status.started_at,

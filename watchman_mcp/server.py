@@ -64,9 +64,8 @@ class Server:
     ) -> None:
         """`offered` is what tools are given beside the store; `CONDITIONAL` arguments need it."""
         self.store, self.runner, self.about, self.notifications = store, runner, about, notifications
-        self.offered = dict(offered or {})
+        self.offered = {"look": self._look, "owners": runner.owners, **(offered or {})}
         self.without = frozenset(name for name, what in CONDITIONAL.items() if what not in self.offered)
-        self.given = {"store": store, "about": about, "look": self._look, "owners": runner.owners}
         self.tools = {tool.name: tool for tool in load_tools()}
         self.in_flight = 0
         self.mcp = MCPServer(
@@ -118,7 +117,7 @@ class Server:
         Raises: WatchmanError.
         """
         await self.runner.first_look(label.__name__ for label in tool.needs)
-        given = {**self.given, **self.offered}
+        given = {"store": self.store, "about": self.about, **self.offered}
         wanted = inspect.signature(tool.function).parameters
         injected = {name: given.get(name) for name in INJECTED if name in wanted}
         if inspect.iscoroutinefunction(tool.function):
