@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from watchman_mcp.machine.cgroups import container_of, is_manager, unit_of
+from watchman_mcp.machine.cgroups import container_of, is_manager, numbered, unit_of
 from watchman_mcp.machine.sockets import Inet, Unix, diag, holders, name_of, tables
 from watchman_mcp.machine.sockets.survey import Ports, Survey, read_ports
 
@@ -130,7 +130,7 @@ def test_both_ways_of_asking_the_kernel_agree(tmp_path: Path) -> None:
         asked, read = diag.read(), tables.read("/proc/thread-self/net")
 
     def ours(found: list[Inet]) -> set[Inet]:
-        return {one for one in found if one.inode in inodes}
+        return {one._replace(group=0) for one in found if one.inode in inodes}  # only the one way tells it
 
     assert ours(asked.listening) == ours(read.listening)
     assert ours(asked.connected) == ours(read.connected)
@@ -235,6 +235,19 @@ def test_the_container_of_a_process_is_told_by_its_group(path: str) -> None:
 )
 def test_what_is_no_container_is_not_taken_for_one(path: str) -> None:
     assert container_of(f"0::{path}\n") is None
+
+
+def test_groups_are_found_by_their_numbers(tmp_path: Path) -> None:
+    deep = tmp_path / "system.slice" / "web.service"
+    deep.mkdir(parents=True)
+    (tmp_path / "system.slice" / "loop").symlink_to(tmp_path)
+    assert numbered({deep.stat().st_ino}, (str(tmp_path),)) == {}  # no control groups there
+    (tmp_path / "cgroup.controllers").touch()
+
+    found = numbered({deep.stat().st_ino, 1 << 60}, ("/missing", str(tmp_path)))
+
+    assert found == {deep.stat().st_ino: "0::/system.slice/web.service\n"}
+    assert unit_of(*found.values()) == "web.service"
 
 
 def test_managers_are_told_from_what_they_run() -> None:

@@ -1,5 +1,6 @@
 """What listens, beside the answers of ss, ip and systemd."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from tests.real.clients import FULL, delay_until, watching
 from tests.rigs.machine import Machine
-from tests.rigs.sockets import Scene, scene
+from tests.rigs.sockets import LOOK, Scene, scene
 
 pytestmark = pytest.mark.real
 NOBODY = 65534
@@ -327,3 +328,20 @@ def test_a_service_listens_where_systemd_says(
     assert events == [["port_changed", "tcp 8090"], ["port_closed", "tcp 8089"], ["port_closed", "tcp 8090"]]
     running = {(pid, unit or "-") for pid, unit in ours["items"] if units[pid]}
     assert len(running) > 3 and running == {(pid, units[pid]) for pid, _ in running}
+
+
+def test_another_user_learns_the_units_of_ports_from_the_kernel(
+    machine: Machine, watchman_on_machine: str
+) -> None:
+    python = str(Path(watchman_on_machine).with_name("python"))
+    machine.run(["systemctl", "start", "ssh.service"])
+
+    printed = machine.run([python, "-c", LOOK, "{}"], user="user").stdout
+
+    found = json.loads(printed)
+    ssh = [one for one in found["NetworkEndpoint"] if one["port"] == 22]
+    assert {(one["unit"], one["process"], one["user"]) for one in ssh} == {("ssh.service", None, "root")}
+    assert {end for start, _, end in found["edges"] if start == "Service/systemd/ssh"} == {
+        f"NetworkEndpoint//tcp/{address}/22//" for address in ("0.0.0.0", "%3A%3A")
+    }
+    assert "ports:processes" in [what for what, _ in found["unobserved"]]

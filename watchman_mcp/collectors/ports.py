@@ -3,7 +3,9 @@
 An endpoint is an address, however many sockets and processes share it. Every TCP and unix socket that listens
 is one, and so is a bound UDP socket without a peer, but not a client's that waits for an answer: one whose
 port the kernel may have chosen (`ip_local_port_range`) counts once it has been there for a minute, or at once
-where several sockets share the port. Sockets of other network namespaces have scopes of their own.
+where several sockets share the port. Of a process that this user may not look into the kernel still tells the
+control group that opened the socket, and so its unit. Sockets of other network namespaces have scopes of
+their own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import NamedTuple, cast
 from watchman_mcp.errors import Absent
 from watchman_mcp.machine import network_namespaces
 from watchman_mcp.machine.accounts import read_users
+from watchman_mcp.machine.cgroups import container_of, numbered, unit_of
 from watchman_mcp.machine.sockets import Inet, Unix, holders, survey
 from watchman_mcp.machine.sockets.holders import Holders
 from watchman_mcp.machine.sockets.survey import Survey
@@ -73,6 +76,20 @@ class Place:
             yield from (one.inode for one in group)
         yield from (one.inode for one in self.survey.sockets.connected)
 
+    def groups(self, held: Holders) -> Iterator[int]:
+        """The control groups that opened the sockets whose process is not known."""
+        for group in self.listening.values():
+            if not any(one.inode in held.pids for one in group):
+                yield from (one.group for one in group if isinstance(one, Inet) and one.group)
+
+
+class Known(NamedTuple):
+    """What is known beside sockets and processes."""
+
+    users: dict[int, str]
+    groups: dict[int, str]
+    """What /proc/PID/cgroup says of processes, by the number of their control group."""
+
 
 def collect(look: Look) -> Iterator[Label | Edge]:
     """Every endpoint with who listens there, and how many connections there are with each peer.
@@ -86,12 +103,13 @@ def collect(look: Look) -> Iterator[Label | Edge]:
     held = holders.find({inode for place in places for inode in place.inodes()})
     files = look.machine.files
     users = read_users(files.text(USERS)) if files.exists(USERS) else {}
+    groups = numbered({number for place in places for number in place.groups(held)})
     peers: Counter[Peer] = Counter()
     unheld = False
     for place in places:
         counted = _count(place, held, peers)
         with look.part(place.scope):
-            for endpoint in _endpoints(place, held, users, counted):
+            for endpoint in _endpoints(place, held, Known(users, groups), counted):
                 yield endpoint
                 unheld = unheld or endpoint.process is None
                 if service := bare(endpoint.unit or ""):
@@ -150,22 +168,24 @@ def _address(one: Inet, interfaces: dict[int, str]) -> Address:
 
 
 def _endpoints(
-    place: Place, held: Holders, users: dict[int, str], counted: Counter[Address]
+    place: Place, held: Holders, known: Known, counted: Counter[Address]
 ) -> Iterator[NetworkEndpoint]:
     """The endpoints of one namespace."""
     for address, group in place.listening.items():
         process = held.of(one.inode for one in group)
-        uid = group[0].uid if process is None else process.uid
-        families = {family for one in group if isinstance(one, Inet) for family in one.families or ()}
+        inet = [one for one in group if isinstance(one, Inet)]
+        families = {family for one in inet for family in one.families or ()}
+        opener = known.groups.get(inet[0].group, "") if inet else ""
+        uid = process.uid if process else group[0].uid
         yield NetworkEndpoint(
             **address._asdict(),
             namespace=place.name,
             families=sorted(families) or None,
             process=process and process.name,
             pid=process and process.pid,
-            user=None if uid is None else users.get(uid, str(uid)),
-            unit=process and process.unit,
-            container=process and process.container,
+            user=None if uid is None else known.users.get(uid, str(uid)),
+            unit=process.unit if process else unit_of(opener),
+            container=process.container if process else container_of(opener),
             exposure=exposure(address),
             connections=counted[address] if address.protocol == "tcp" else None,
         )

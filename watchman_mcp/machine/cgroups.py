@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Collection
 
 _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap|slice)")
 _CONTAINER = re.compile(r"(?:[a-z][a-z-]*-)?([0-9a-f]{64})(?:\.scope)?")
 """docker, podman (libpod-), containerd, CRI-O (crio-) and Kubernetes; with cgroupfs the bare id."""
 _MONITOR = re.compile(r"(?:[a-z-]*-)?conmon-[0-9a-f]{64}(?:\.scope)?")
 """podman's and CRI-O's process beside a container."""
+MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+"""Where the second version of control groups is mounted: alone, or beside the first."""
 MANAGER = "init.scope"
 """The unit of the service manager itself."""
 
@@ -50,3 +54,24 @@ def container_of(text: str) -> str | None:
             if (found := _CONTAINER.fullmatch(part)) and not _MONITOR.fullmatch(part):
                 return found[1]
     return None
+
+
+def numbered(wanted: Collection[int], mounts: tuple[str, ...] = MOUNTS) -> dict[int, str]:
+    """What /proc/PID/cgroup says of processes in the groups of these numbers, which everyone may list."""
+    root = next((place for place in mounts if os.path.exists(f"{place}/cgroup.controllers")), None)
+    if root is None:
+        return {}
+    number = os.stat(root).st_ino
+    found = {number: "0::/\n"} if number in wanted else {}
+    left = [root]
+    while left and len(found) < len(wanted):
+        try:
+            with os.scandir(place := left.pop()) as listing:
+                for entry in listing:
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                        if (number := entry.inode()) in wanted:
+                            found[number] = f"0::{place.removeprefix(root)}/{entry.name}\n"
+        except OSError:  # the group is gone, or denied
+            continue
+    return found

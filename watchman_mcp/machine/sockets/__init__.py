@@ -29,6 +29,8 @@ class Inet(NamedTuple):
     """Number of the interface that it is bound to; 0: none."""
     uid: int
     inode: int
+    group: int = 0
+    """Number of the control group that opened it, where that is told."""
 
 
 class Unix(NamedTuple):

@@ -18,7 +18,7 @@ from . import ESTABLISHED, LISTENING, UNCONNECTED, Inet, Sockets, Unix, families
 _SOCK_DIAG, _BY_FAMILY = 4, 20
 _REQUEST_DUMP = 0x301
 _ERROR, _DONE = 2, 3
-_V6_ONLY = 11
+_V6_ONLY, _GROUP = 11, 21
 _NAME, _UID = 0, 7
 _SHOW_NAME, _SHOW_UID = 0x01, 0x40
 _SECONDS = 10.0
@@ -79,10 +79,8 @@ def _inet(protocol: str, message: memoryview) -> Inet | None:
     size = 4 if family == socket.AF_INET else 16
     address, v4 = written(family, local[:size])
     peer, _ = written(family, remote[:size])
-    v6_only = None
-    if address == "::":
-        told = dict(_attributes(message[_INET.size :])).get(_V6_ONLY)
-        v6_only = bool(told[0]) if told else None
+    told = {} if state == ESTABLISHED else dict(_attributes(message[_INET.size :]))
+    v6_only = bool(told[_V6_ONLY][0]) if _V6_ONLY in told else None
     return Inet(
         protocol,
         families(family == socket.AF_INET6, v4, address, v6_only),
@@ -94,6 +92,7 @@ def _inet(protocol: str, message: memoryview) -> Inet | None:
         interface,
         uid,
         inode,
+        int.from_bytes(told.get(_GROUP, b""), _ORDER),
     )
 
 
