@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from watchman_mcp.collectors import Look
-from watchman_mcp.collectors.resources import collect, collector, read_users, rows
+from watchman_mcp.collectors.resources import collect, collector, rows
 from watchman_mcp.errors import Absent
 from watchman_mcp.machine import Machine
+from watchman_mcp.machine.accounts import read_users
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.metrics import Memory, Process, Sample, Traffic

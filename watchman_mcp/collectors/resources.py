@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from watchman_mcp.errors import Absent
 from watchman_mcp.machine import Machine
+from watchman_mcp.machine.accounts import read_users
 from watchman_mcp.machine.identity import steady
 from watchman_mcp.machine.metrics import Meter, Sample
 from watchman_mcp.machine.mounts import FileSystem
@@ -21,16 +22,6 @@ from watchman_mcp.schema.resources import DiskMetrics, InterfaceMetrics, Process
 from . import Collector, Look
 
 USERS = "/etc/passwd"
-
-
-def read_users(text: str) -> dict[int, str]:
-    """User names by uid, the first name of each, from a passwd file."""
-    users: dict[int, str] = {}
-    for line in text.split("\n"):
-        name, *rest = line.split(":")
-        if len(rest) >= 2 and rest[1].isdecimal():
-            users.setdefault(int(rest[1]), name)
-    return users
 
 
 def rows(sample: Sample, boot_time: float | None, users: dict[int, str]) -> Iterator[Label]:

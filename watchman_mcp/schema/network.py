@@ -253,6 +253,9 @@ class NetworkEndpoint(Label):
         default=None, description="Address that it listens on; 0.0.0.0 and :: are all."
     )
     port: int | None = Field(default=None, description="Its port.")
+    families: list[str] | None = Field(
+        default=None, description="Versions of IP that it is for: ipv4, ipv6; one of :: may be for both."
+    )
     path: str | None = Field(default=None, description="Path of a unix socket; @ before: abstract.")
     interface: str | None = Field(default=None, description="Interface that it is bound to.")
     process: str | None = Field(default=None, description="Name of the program that listens.")

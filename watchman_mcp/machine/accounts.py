@@ -1,0 +1,13 @@
+"""The accounts of the machine."""
+
+from __future__ import annotations
+
+
+def read_users(text: str) -> dict[int, str]:
+    """User names by uid, the first name of each, from a passwd file."""
+    users: dict[int, str] = {}
+    for line in text.split("\n"):
+        name, *rest = line.split(":")
+        if len(rest) >= 2 and rest[1].isdecimal():
+            users.setdefault(int(rest[1]), name)
+    return users
