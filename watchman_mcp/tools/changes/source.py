@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import EPOCH, to_text
 from watchman_mcp.tools.fleet import Elsewhere, Kept
 
-KINDS: dict[str, str] = {"any": "", "package": "package_", "host": "host_"}
+Kind = Literal["any", "package", "service", "config", "host", "alert"]
+KINDS: dict[str, str] = {kind: "" if kind == "any" else f"{kind}_" for kind in get_args(Kind)}
 """What the types of the events of a kind begin with."""
 MICROSECOND = timedelta(microseconds=1)
 
