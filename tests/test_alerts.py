@@ -11,7 +11,8 @@ import pytest
 from mcp import Client
 
 from tests.story import Story, package, serving
-from watchman_mcp.alerts import MOST, Alerts, judge
+from watchman_mcp.alerts import Alerts
+from watchman_mcp.alerts.judging import MOST, judge
 from watchman_mcp.collectors import Collector, Look, Seen, minutes
 from watchman_mcp.errors import InvalidRequest, StoreError
 from watchman_mcp.retention import apply
@@ -594,6 +595,26 @@ def test_an_alert_that_is_not_known_has_no_causes(store: Store, story: Watch) ->
 # The daemon's part
 
 
+@pytest.mark.anyio
+async def test_what_keeps_alerts_from_being_judged_is_told_until_they_are_again(
+    store: Store, tmp_path: Path
+) -> None:
+    async with alerting(store, tmp_path) as server:
+        store.change(lambda db: db.execute("ALTER TABLE NetworkEndpoint RENAME TO away"))
+        await server.publish(frozenset({"Route"}))
+        with anyio.fail_after(10):
+            while not store.notes:
+                await anyio.sleep(0.02)
+        (note,) = store.notes
+        store.change(lambda db: db.execute("ALTER TABLE away RENAME TO NetworkEndpoint"))
+        await server.publish(frozenset({"Route"}))
+        with anyio.fail_after(10):
+            while store.notes:
+                await anyio.sleep(0.02)
+
+    assert note.startswith("Alerts are not judged")
+
+
 @asynccontextmanager
 async def alerting(store: Store, root: Path, *collectors: Collector) -> AsyncIterator[Any]:
     """A server whose runner tells alerts, and whose alerts tell sessions, as a daemon wires them."""
@@ -604,7 +625,7 @@ async def alerting(store: Store, root: Path, *collectors: Collector) -> AsyncIte
                 await one(labels)
 
         alerts = Alerts(store, AlertSettings(), publish)
-        server.runner._publish = publish
+        server.publish = server.runner._publish = publish
         tasks.start_soon(alerts.run)
         yield server
         tasks.cancel_scope.cancel()

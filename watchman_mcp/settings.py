@@ -108,7 +108,7 @@ class Alerts(_Table):
 
     enabled: bool = Field(True, description="Open alerts.")
     off: Annotated[tuple[Annotated[str, AfterValidator(_rule)], ...], Field(strict=False)] = Field(
-        (), description="Names of rules that open none; docs/decisions/0010 lists them."
+        (), description=f"Rules that open none, out of: {', '.join(rules.NAMES)}."
     )
 
 

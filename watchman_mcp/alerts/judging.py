@@ -1,27 +1,20 @@
-"""Alerts: opened and closed by rules, from what the store holds, after looks that changed something."""
+"""One judgement: what the rules say of what the store holds now, and of the events since the last one."""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-import anyio
-from anyio import to_thread
-
-from watchman_mcp.errors import StoreError
-from watchman_mcp.rules import RULES, Rule
+from watchman_mcp.rules import Rule
 from watchman_mcp.schema.core import RAISED_FOR, Alert, Event, event_key
-from watchman_mcp.settings import Alerts as Settings
 from watchman_mcp.store.batch import Batch, EdgeRow, EventRow, NodeRow
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import from_text, table, to_text
 
-log = logging.getLogger(__name__)
 NAME = "watchman:alerts"
 """Under this name the store keeps what the next judgement needs; no collector can have it."""
 MOST = 50
@@ -33,9 +26,6 @@ LONGEST = 120
 """Characters of a stranger's word in a message."""
 BEHIND = 10_000
 """So many rows may be read again before the mark is written for their sake alone."""
-SOON, BEAT = 15.0, 600.0
-"""Seconds between two judgements while something must last, and otherwise, where nothing changes."""
-Publish = Callable[[frozenset[str]], Awaitable[None]]
 
 
 @dataclass
@@ -73,45 +63,6 @@ class Memory:
             for rule, of_rule in kept["waiting"].items()
         }
         return cls(kept["seq"], kept["rules"], waiting, kept["fine"])
-
-
-class Alerts:
-    """Judges after looks, in a thread, and tells who listens when alerts opened or closed."""
-
-    def __init__(self, store: Store, settings: Settings, publish: Publish) -> None:
-        self._store, self._publish = store, publish
-        self.rules = tuple(rule for rule in RULES if settings.enabled and rule.name not in settings.off)
-        self._labels = frozenset().union(*[rule.labels for rule in self.rules])
-        self._wake = anyio.Event()
-        self._fault = ""
-
-    async def heard(self, labels: frozenset[str]) -> None:
-        """Something of these labels changed."""
-        if labels & self._labels:
-            self._wake.set()
-
-    async def run(self) -> None:
-        """Judge whenever something changed or may have lasted long enough, until cancelled."""
-        while True:
-            self._wake = anyio.Event()
-            waits = await self._judge()
-            with anyio.move_on_after(SOON if waits else BEAT):
-                await self._wake.wait()
-
-    async def _judge(self) -> bool:
-        """Judge once. Returns whether something has begun that must last."""
-        try:
-            told, waits = await to_thread.run_sync(judge, self._store, self.rules, datetime.now(UTC))
-        except StoreError:  # the store says itself that it cannot be written
-            return False
-        except Exception as error:  # a fault here must not end what the machine itself is asked
-            if self._fault != repr(error):
-                log.exception("alerts: a fault of Watchman's own")
-            self._fault = repr(error)
-            return False
-        if told:
-            await self._publish(frozenset({"Alert", "Event"}))
-        return waits
 
 
 def judge(store: Store, rules: Iterable[Rule], now: datetime) -> tuple[bool, bool]:
