@@ -106,6 +106,11 @@ class Story:
         )
         self.ran(collector, minutes, unobserved=list(unobserved) or None)
 
+    def things(self, minutes: float, collector: str, label: type[Label], nodes: Iterable[Label]) -> None:
+        """Things of another label were looked at by a collector that reads no log."""
+        self._look(collector, collector, nodes, minutes, labels=frozenset({label.__name__}))
+        self.ran(collector, minutes)
+
     def _look(
         self,
         collector: str,
@@ -116,6 +121,7 @@ class Story:
         records: Sequence[Event] = (),
         needs: Iterable[tuple[str, str]] = (),
         protected: Sequence[str] = (),
+        labels: frozenset[str] = frozenset(),
     ) -> None:
         shot = history.Snapshot(scope)
         by_key = {}
@@ -139,9 +145,10 @@ class Story:
             ghosts[about.node_id] = NodeRow("Software", about.node_id, dict(about.__dict__), scope, event.ts)
             rows.append(EventRow(event.node_id, dict(event.__dict__), scope, about.node_id))
         told = {row.acted_on or "": row for row in rows}
-        labels = frozenset({"Host"} if collector == "host" else {"Software", "PackageIndex"})
+        logged = not labels
+        labels = labels or frozenset({"Host"} if collector == "host" else {"Software", "PackageIndex"})
         sight = history.Sight(
-            collector, labels, True, self.ago(minutes), "1", {scope: shot}, list(protected), told
+            collector, labels, logged, self.ago(minutes), "1", {scope: shot}, list(protected), told
         )
         batch = history.compare(self.store, sight)
         batch.marks, batch.unobserved, batch.ghosts = {}, list(protected), list(ghosts.values())

@@ -22,6 +22,7 @@ import anyio
 from anyio.abc import SocketListener, TaskGroup
 
 from watchman_mcp import __version__, bridge, retention
+from watchman_mcp.alerts import Alerts
 from watchman_mcp.bridge import ending
 from watchman_mcp.cleaning import Cleaner
 from watchman_mcp.collectors import load as load_collectors
@@ -173,12 +174,15 @@ class Daemon:
             for one in changed:
                 await one(labels)
 
+        alerts = Alerts(self.store, self.settings.alerts, publish)
+        changed.append(alerts.heard)
         from watchman_mcp.intake import settle
         from watchman_mcp.runner import Runner
 
         runner = Runner(self.store, self.machine, self.settings, load_collectors(), self.cleaner, publish)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run)
+            tasks.start_soon(alerts.run)
             tasks.start_soon(retention.keep, self.store, self.settings)
             offered = await self._fleet(tasks) if self.settings.neo4j.uri else {}
             server_module, notifications_module = await anyio.to_thread.run_sync(_import_protocol)

@@ -212,7 +212,7 @@ class Server:
         await self.notifications.updated(sorted(touched))
 
     def _rests_on(self, resource: resources.Resource, labels: frozenset[str]) -> bool:
-        return any(label.__name__ in labels for label in self.tools[resource.tool].needs)
+        return bool(labels & (resource.rests_on or {n.__name__ for n in self.tools[resource.tool].needs}))
 
     # Completion
 

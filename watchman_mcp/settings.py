@@ -3,11 +3,12 @@
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from watchman_mcp import config_file
+from watchman_mcp import config_file, rules
 from watchman_mcp.errors import InvalidRequest
 
 _MONTHS = ["", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -30,6 +31,13 @@ def _matching(pattern: str, reason: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _rule(text: str) -> str:
+    if text not in rules.NAMES:
+        near = get_close_matches(text, rules.NAMES, 1, 0.0)[0]
+        raise ValueError(f"no rule is called {ascii(text[:40])}; the nearest one is {near}")
+    return text
 
 
 def _schedule(text: str) -> str:
@@ -93,6 +101,15 @@ class Monitoring(_Table):
     metrics_interval: int = Field(60, ge=5, le=3_600, description="Seconds between two measurements.")
     log_analysis_enabled: bool = Field(True, description="Find errors and warnings in logs.")
     alert_on_service_failure: bool = Field(True, description="Raise an alert when a service fails.")
+
+
+class Alerts(_Table):
+    """What people are told of by itself."""
+
+    enabled: bool = Field(True, description="Open alerts.")
+    off: Annotated[tuple[Annotated[str, AfterValidator(_rule)], ...], Field(strict=False)] = Field(
+        (), description=f"Rules that open none, out of: {', '.join(rules.NAMES)}."
+    )
 
 
 class Network(_Table):
@@ -239,6 +256,7 @@ class Settings(_Table):
     features: Features = Features()
     monitoring: Monitoring = Monitoring()
     network: Network = Network()
+    alerts: Alerts = Alerts()
     backup: Backup = Backup()
     host: Host = Host()
     store: Store = Store()

@@ -11,7 +11,7 @@ from watchman_mcp.collectors import Collector, load
 from watchman_mcp.schema import EDGE_TYPES, LABELS, EdgeType
 from watchman_mcp.settings import Settings
 
-WRITTEN_BY_THE_RUNNER = {"Event", "CollectorRun"}
+WRITTEN_BY_THE_RUNNER = {"Alert", "Event", "CollectorRun"}
 SHARED = {"Software", "DEPENDS_ON", "PROVIDES", "OWNS", "PackageIndex"}
 """Owned scope by scope: a scope belongs to the collector that it is named after."""
 each = pytest.mark.parametrize("collector", load(), ids=[collector.name for collector in load()])

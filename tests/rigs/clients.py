@@ -2,7 +2,8 @@
 
 Run as a file it is that bridge ("bridge VERSION DIRECTORY CONFIG COMMAND..."), that daemon ("daemon KIND"), a
 bridge of the usual home whose daemon is of a kind ("bridge-of KIND"), or a daemon that stays ("serve KIND
-WORDS..."). Of kind "witnessed", "stuck" or "noisy" it is the real daemon, with something in it to look at.
+WORDS..."). Of kind "witnessed", "stuck", "noisy" or "resolving" it is the real daemon, with something in it
+to look at.
 """
 
 import fcntl
@@ -320,18 +321,29 @@ def noisy(directory):
     _add_collector("noisy", chatter)
 
 
-def _add_collector(name, deed):
+def resolving(directory):
+    """Have the real daemon know name servers in the plainest way, from one file of the machine."""
+    from watchman_mcp.schema.network import DNSServer
+
+    def collect(look):
+        for line in look.machine.files.text("/etc/resolv.conf").splitlines():
+            yield DNSServer(ip=line.removeprefix("nameserver "), source="resolv.conf")
+
+    _add_collector("dns", collect, emits=(DNSServer,), watch=("/etc/resolv.conf",))
+
+
+def _add_collector(name, deed, **more):
     from watchman_mcp import collectors, daemon
 
     def collect(look):
-        deed()
-        yield from ()
+        yield from (deed() if not more else deed(look)) or ()
 
-    added = collectors.Collector(collect, emits=(), every=lambda settings: 600, name=name)
-    daemon.load_collectors = lambda: (*collectors.load(), added)
+    given = {"emits": (), "every": lambda settings: 600, **more}
+    added = collectors.Collector(collect, name=name, **given)
+    daemon.load_collectors = lambda: (*(one for one in collectors.load() if one.name != name), added)
 
 
-REAL = {"witnessed": witnessed, "stuck": stuck, "noisy": noisy}
+REAL = {"witnessed": witnessed, "stuck": stuck, "noisy": noisy, "resolving": resolving}
 
 
 def run_real(kind, arguments):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,6 +11,7 @@ from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
 from watchman_mcp.tools.changes import what_changed
+from watchman_mcp.tools.changes.source import Kind
 
 
 @pytest.fixture
@@ -350,3 +351,10 @@ def test_long_texts_of_strangers_do_not_make_an_answer_too_long(store: Store) ->
         answer = ask(store, **arguments)
         assert answer["items"], arguments
         assert size(answer) <= MAX_BYTES, arguments
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_that_is_offered_is_answered(store: Store, story: Story, kind: str) -> None:
+    totals = ask(store, kind=kind).get("totals", {})
+
+    assert {name.partition("_")[0] for name in totals.keys() - {"items"}} <= {kind} or kind == "any"

@@ -13,9 +13,12 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from mcp import Client
 
-from tests.fleet import followed, new_host, settings_of
+from tests.fleet import assert_equal, followed, new_host, settings_of
 from tests.rigs import neo4j
 from tests.story import Story, about, busy_week, package, serving
+from watchman_mcp.alerts.judging import judge
+from watchman_mcp.rules import RULES
+from watchman_mcp.schema.network import VPNConnection
 from watchman_mcp.schema.packages import PackageIndex
 from watchman_mcp.settings import Neo4j
 from watchman_mcp.store.neo4j.connection import Database
@@ -129,6 +132,10 @@ def machines(neo4j_server: neo4j.Server, tmp_path_factory: pytest.TempPathFactor
     web2.sample(1, cpu=93.5, used=15.9, disks={"/": (46.0, 4.0), "/srv": (1.0, 9.0)})
 
     odd = told.begin(HOSTILE, "odd")
+    for minutes, status in ((600, "active"), (500, "down"), (490, "down")):
+        tunnel = VPNConnection(type="openvpn", peer=HOSTILE, status=status)
+        odd.things(minutes, "vpn", VPNConnection, [tunnel])
+        judge(odd.store, RULES, odd.ago(minutes))
     newer = {"available": "3.0.15-1", "available_from": "stable-security", "security_update": True}
     rows = [package("openssl", "3.0.15~rc1-1", **newer), package("half", state="unpacked", available="2.0")]
     odd.look(30, [*rows, PackageIndex(manager="apt", refreshed_at=odd.ago(500))])
@@ -197,6 +204,7 @@ def same(tool: str, answer: dict[str, Any]) -> dict[str, Any]:
         ("what_changed", {"since": "8d", "kind": "host"}),
         ("what_changed", {"since": "8d", "subject": "package-002"}),
         ("what_changed", {"since": "8d", "subject": "package-00?"}),
+        ("what_changed", {"since": "8d", "kind": "alert"}),
         ("what_changed", {"subject": "openssl"}),
         ("what_changed", {"subject": "nothing-so-called"}),
         ("system_metrics", {}),
@@ -478,6 +486,17 @@ def test_the_overview_of_all_begins_with_the_machine_that_needs_a_look(ask: Aske
         "web1": 202,
         "here": 3,
     }
+
+
+def test_an_alert_of_another_machine_is_in_its_overview_and_its_changes(
+    machines: Machines, ask: Asked, neo4j_server: neo4j.Server
+) -> None:
+    assert_equal(machines.stories["odd"].store, neo4j_server, machines.ids["odd"])
+    (alert,) = ask("overview", host=machines.ids["odd"])["alerts"]
+    (line,) = ask("what_changed", host=machines.ids["odd"], kind="alert")["items"]
+
+    assert (alert["severity"], alert["message"]) == ("warning", line["what"])
+    assert (line["type"], line["alert"], line["ts"]) == ("alert_opened", alert["id"], alert["since"])
 
 
 # Trouble

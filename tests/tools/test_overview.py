@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.story import Story, about, busy_week, package
+from watchman_mcp.alerts.judging import judge
+from watchman_mcp.rules import RULES
+from watchman_mcp.schema.network import VPNConnection
 from watchman_mcp.schema.packages import PackageIndex
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
@@ -124,6 +127,47 @@ def test_what_needs_attention_is_named_with_the_tool_for_detail(store: Store, st
         "1 packages are not fully installed: query_packages shows their state",
     ]
     assert [disk["mount_point"] for disk in answer["disks"]] == ["/", "/srv", "/home"]
+
+
+def test_open_alerts_are_told_worst_first_and_counted_where_there_are_many(
+    store: Store, story: Story
+) -> None:
+    def look(minutes: float, *states: str) -> None:
+        tunnels = [
+            VPNConnection(type="openvpn", peer=f"p{n}", status=state) for n, state in enumerate(states)
+        ]
+        story.things(minutes, "vpn", VPNConnection, tunnels)
+        judge(store, RULES, story.ago(minutes))
+
+    story.sample(50)
+    judge(store, RULES, story.ago(50))
+    look(50, *["active"] * 7)
+    look(48, "stale", *["active"] * 6)
+    look(46, "stale", "down", *["active"] * 5)
+    look(44, "stale", "down", *["active"] * 5)
+
+    answer = ask(store)
+    assert [(one["severity"], one["message"], one["since"]) for one in answer["alerts"]] == [
+        ("warning", 'The tunnel "openvpn p1" is no longer connected', story.shown(44)),
+        (
+            "notice",
+            'The tunnel "openvpn p0" has had no sign of its peer for minutes; it may only be idle',
+            story.shown(46),
+        ),
+    ]
+    assert answer["totals"] == {"alerts": 2}
+    assert all(one["id"].startswith("alr_") and "count" not in one for one in answer["alerts"])
+
+    look(40, *["down"] * 7)
+    look(38, *["down"] * 7)
+    answer = ask(store)
+    assert (len(answer["alerts"]), answer["totals"]) == (5, {"alerts": 8})
+    assert answer["cut"] == "5 of 8 alerts; what_changed kind=alert lists them"
+    assert {one["severity"] for one in answer["alerts"]} == {"warning"}
+
+    look(30, *["active"] * 7)
+    look(10, *["active"] * 7)
+    assert "alerts" not in ask(store)
 
 
 def test_a_store_that_cannot_be_written_is_the_first_problem(store: Store, story: Story) -> None:

@@ -19,6 +19,8 @@ class Resource:
     title: str
     says: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    rests_on: frozenset[str] = frozenset()
+    """Labels whose change makes it read differently, where these are fewer than its tool needs."""
 
     @property
     def variable(self) -> str:
@@ -81,6 +83,14 @@ TABLE = (
         "Changes of one thing",
         "What happened to it in the last year.",
         {"since": "365d"},
+    ),
+    Resource(
+        "watchman://alerts",
+        "what_changed",
+        "Alerts",
+        "Alerts that opened and closed in the last 30 days.",
+        {"kind": "alert", "since": "30d"},
+        frozenset({"Alert"}),
     ),
     Resource("watchman://graph/schema", "query_graph", "Graph schema", "Tables and columns for query_graph."),
     Resource("watchman://doctor", "doctor", "Doctor", "What Watchman can and cannot see here."),

@@ -1,11 +1,11 @@
-"""The core of the graph: the host, what happened on it, and how each collector fares."""
+"""The core of the graph: the host, what happened on it, what people should know, and how collectors fare."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -80,6 +80,40 @@ class Event(Label):
     after: list[str] | None = Field(default=None, description="Values after, as text.")
 
 
+class Alert(Label):
+    """Something that a person should know: open until it is over, and vanished from then on."""
+
+    identity: ClassVar = ("key",)
+    volatile: ClassVar = frozenset({"last_at", "count", "message"})
+    word: ClassVar = "alert"
+
+    key: str = Field(description="alr_ and a hash of the rule, the subject and when it was opened.")
+    rule: str = Field(description="Name of the rule, which a setting can turn off.")
+    subject: str = Field(description="What it is about; one alert of a rule is open for each.")
+    severity: str = Field(description="critical, warning or notice.")
+    message: str = Field(description="What is so, as of the newest time that it was raised.")
+    opened_at: datetime = Field(description="When it was opened.")
+    closed_at: datetime | None = Field(
+        default=None, description="When it was closed; not there while it is open."
+    )
+    last_at: datetime = Field(description="When it was raised for the newest time.")
+    count: int = Field(
+        description="How often it was raised, which is more than once where it comes and goes."
+    )
+
+    @classmethod
+    def event_type(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+        """An alert is opened and closed; nothing else about it is an event."""
+        return "alert_closed" if after is None else "alert_opened"
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """An event about an alert says what the alert says, and bears its key."""
+        values = after or before or {}
+        told = {"fields": ["message"], "before": [""], "after": [values["message"]]}
+        return {"subject": values["subject"], "transaction_id": values["key"], **told}
+
+
 class CollectorRun(Label):
     """A stretch of time in which one collector fared the same way."""
 
@@ -102,6 +136,7 @@ class CollectorRun(Label):
     error: str | None = Field(default=None, description="Why a look failed.")
 
 
+RAISED_FOR = EdgeType("RAISED_FOR", (Alert,), (Label,), "The alert was raised for this thing.")
 ACTED_ON = EdgeType("ACTED_ON", (Event,), (Label,), "The event happened to this thing.")
 ON_HOST = EdgeType("ON_HOST", (Label,), (Host,), "The thing belongs to this machine.")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from watchman_mcp.rules import SEVERITIES
 from watchman_mcp.schema import core
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.schema.resources import DiskMetrics, SystemMetrics
@@ -28,6 +29,7 @@ NEWER = (
     "(SELECT count(*) FROM PackageIndex WHERE gone_at IS NULL) AS indexes "
     "FROM Software WHERE available IS NOT NULL AND gone_at IS NULL"
 )
+SHOWN_ALERTS = 5
 SHOWN_TYPES = 6
 """Types of events that are counted apart, the most frequent ones."""
 
@@ -40,6 +42,16 @@ class Lines(BaseModel):
     by_type: dict[str, int] = {}
 
 
+class AlertLine(BaseModel):
+    """One open alert."""
+
+    id: str
+    severity: str
+    message: str
+    since: str | None = None
+    count: int | None = None
+
+
 class OverviewAnswer(Answer, Tail):
     """How the machine is; each part names the tool that tells more."""
 
@@ -47,6 +59,7 @@ class OverviewAnswer(Answer, Tail):
     kernel: str | None = None
     up_since: str | None = None
     uptime: str | None = None
+    alerts: list[AlertLine] | None = None
     load: Load | None = None
     disks: list[Disk] | None = None
     packages: dict[str, int] | None = None
@@ -60,7 +73,7 @@ class OverviewAnswer(Answer, Tail):
     )
 
 
-@reads(title="Overview", needs=(core.Host, SystemMetrics, DiskMetrics, Software), always=True)
+@reads(title="Overview", needs=(core.Host, core.Alert, SystemMetrics, DiskMetrics, Software), always=True)
 def overview(store: Store, about: About, host: Host = "", fleet: Fleet | None = None) -> OverviewAnswer:
     """How is this machine? Health on one screen: load, memory, disks, uptime, changes today, what cannot
     be seen. Start here when the question is vague; every line names the tool for detail.
@@ -77,14 +90,20 @@ def overview(store: Store, about: About, host: Host = "", fleet: Fleet | None = 
     if len(frame.unseen()) > 1:
         envelope["unobserved_more"] = frame.more(len(frame.unseen()) - 1)
     boot = from_text(told["boot_time"]) if told and told["boot_time"] else None
+    alerts = _alerts(far, store)
     packages, odd = _packages(far.fleet.packages.states(far.only.machine) if far else _states(store))
     return OverviewAnswer(
         found="yes" if told or sample else "cannot_tell",
+        cut=f"{SHOWN_ALERTS} of {len(alerts)} alerts; what_changed kind=alert lists them"
+        if len(alerts) > SHOWN_ALERTS
+        else None,
+        totals={"alerts": len(alerts)} if alerts else None,
         matched=frame.matched(None),
         os=told["os"] if told else None,
         kernel=told["kernel"] if told else None,
         up_since=frame.show(boot),
         uptime=_length(frame.now - boot) if boot else None,
+        alerts=[_alert(frame, row) for row in alerts[:SHOWN_ALERTS]] or None,
         load=_load(sample) if sample else None,
         disks=[Disk(**d.model_dump(exclude={"used_gb", "inodes_percent"})) for d in disks(source, 3)] or None,
         packages=dict(packages),
@@ -149,6 +168,24 @@ def _updates(far: Elsewhere | None, store: Store) -> dict[str, int] | None:
     if not rows or not rows[0]["indexes"]:
         return None
     return {"available": rows[0]["n"], "security": rows[0]["security"]}
+
+
+def _alerts(far: Elsewhere | None, store: Store) -> list[Any]:
+    """The open alerts, worst first."""
+    sql = "SELECT key, severity, message, opened_at, count FROM Alert WHERE gone_at IS NULL"
+    rows: list[Any] = far.fleet.open_alerts(far.only.machine) if far else store.read(sql)
+    rows = sorted(rows, key=lambda row: str(row["opened_at"]), reverse=True)
+    return sorted(rows, key=lambda row: (*SEVERITIES, row["severity"]).index(row["severity"]))
+
+
+def _alert(frame: Frame, row: Any) -> AlertLine:
+    return AlertLine(
+        id=row["key"],
+        severity=row["severity"],
+        message=row["message"],
+        since=frame.show(row["opened_at"]),
+        count=row["count"] if row["count"] > 1 else None,
+    )
 
 
 def _midnight(frame: Frame) -> datetime:

@@ -104,6 +104,14 @@ class Fleet:
             machine=machine,
         )
 
+    def open_alerts(self, machine: str) -> list[Row]:
+        """The alerts of a machine that are open."""
+        return self._maps(
+            "MATCH (a:Alert) WHERE a.host = $machine AND a.gone_at IS NULL AND a.key IS NOT NULL "
+            "RETURN a {.*} AS row",
+            machine=machine,
+        )
+
     def _maps(self, query: str, **parameters: Any) -> list[Row]:
         return [row["row"] for row in self.ask(query, **parameters)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.schema.core import Event
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.store.sqlite import Store
+from watchman_mcp.store.tables import from_text
 from watchman_mcp.tools import reads
 from watchman_mcp.tools.answers import (
     Cursor,
@@ -27,9 +28,9 @@ from watchman_mcp.tools.answers import (
 from watchman_mcp.tools.fleet import Fleet, elsewhere
 
 from .answer import ChangesAnswer
-from .events import causes, events
+from .events import alert_of, causes, events
 from .past import net_of, state
-from .source import Local, Remote, Source
+from .source import Kind, Local, Remote, Source
 
 
 @reads(title="What changed", needs=(Event, Software), always=True)
@@ -40,11 +41,9 @@ def what_changed(
     subject: Annotated[
         str, Field(description="Name of a package or other thing; empty: all, summarised")
     ] = "",
-    kind: Annotated[
-        Literal["any", "package", "service", "network", "firewall", "config", "host"], Field()
-    ] = "any",
+    kind: Annotated[Kind, Field()] = "any",
     at: Annotated[str, Field(description="State at this time")] = "",
-    before: Annotated[str, Field(description="Rank causes before this time")] = "",
+    before: Annotated[str, Field(description="Rank causes before this time or alert id")] = "",
     net: Annotated[bool, Field(description="Only the difference of since and until")] = False,
     limit: Limit = 50,
     cursor: Cursor = "",
@@ -66,7 +65,9 @@ def what_changed(
     if at:
         return state(store, frame, _moment(frame, at), subject, clamp(limit), cursor)
     if before:
-        return causes(store, frame, _moment(frame, before), subject, kind, clamp(limit))
+        alert = alert_of(store, before)
+        moment = from_text(alert["opened_at"]) if alert else _moment(frame, before)
+        return causes(store, frame, moment, subject, kind, clamp(limit), alert)
     asked = frame.window(since, until, timedelta(hours=24))
     start = asked.since or frame.now - timedelta(hours=24)
     window = Window(since=frame.show(start), until=frame.show(asked.until), covered=frame.covered(start))

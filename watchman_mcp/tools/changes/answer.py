@@ -24,6 +24,7 @@ class Changed(BaseModel):
     count: int | None = None
     until: str | None = None
     lead: str | None = None
+    alert: str | None = None
 
 
 class State(BaseModel):

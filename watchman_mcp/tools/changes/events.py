@@ -6,13 +6,17 @@ import difflib
 from datetime import datetime, timedelta
 from typing import Any
 
+from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import to_text
 from watchman_mcp.tools.answers import Frame, Window, cursor_to, fit
-from watchman_mcp.tools.packages.history import changed_fields
+from watchman_mcp.tools.packages.history import changed_fields, listed
 
 from .answer import Changed, ChangesAnswer
 from .source import Source, conditions
+
+ALERT = "alert_"
+"""What the types of events about alerts begin with."""
 
 
 def events(
@@ -62,6 +66,8 @@ def _changed(frame: Frame, row: Any) -> Changed:
     if count > 1:
         names = row["subjects"].split(", ")
         subject, what = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else ""), None
+    elif row["type"].startswith(ALERT):
+        what = "; ".join(listed(row["after"]))
     elif not row["previous"]:
         what = changed_fields(row) or what
     return Changed(
@@ -76,25 +82,49 @@ def _changed(frame: Frame, row: Any) -> Changed:
         source=row["source"],
         earliest=frame.show(row["ts_earliest"]),
         count=count if count > 1 else None,
+        alert=row["transaction_id"] if row["type"].startswith(ALERT) else None,
     )
 
 
+def alert_of(store: Store, text: str) -> Any:
+    """The alert whose id this is; None where it is no alert's id.
+
+    Raises: InvalidRequest for the id of an alert that is not known.
+    """
+    key = text.strip().rpartition("/")[2]
+    if not key.startswith("alr_"):
+        return None
+    rows = store.read("SELECT id, subject, opened_at FROM Alert WHERE key = ?", (key,))
+    if not rows:
+        raise InvalidRequest("there is no alert of this id; overview and what_changed kind=alert tell theirs")
+    return rows[0]
+
+
 def causes(
-    store: Store, frame: Frame, before: datetime, subject: str, kind: str, limit: int
+    store: Store, frame: Frame, before: datetime, subject: str, kind: str, limit: int, alert: Any = None
 ) -> ChangesAnswer:
-    """Changes of the day before a symptom: of the thing and of what it needs first, then the nearest."""
+    """Changes of the day before a symptom: of the thing and of what it needs first, then the nearest.
+
+    An alert is a symptom itself: what it was raised for counts, and what is next to that in the graph.
+    """
     since = before - timedelta(hours=24)
     where, parameters = conditions("", kind)
+    if kind != "alert":
+        where += f" AND type NOT GLOB '{ALERT}*'"
     parameters |= {
         "since": to_text(since),
         "until": to_text(before),
         "subject": subject.strip(),
+        "alert": alert["id"] if alert else "",
         "limit": limit,
     }
+    things = "SELECT end FROM _edges WHERE start = :alert AND type = 'RAISED_FOR'"
     related = (
         "SELECT id FROM Software WHERE key = :subject UNION "
         "SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
-        "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL"
+        "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL UNION "
+        f"{things} UNION SELECT end FROM _edges WHERE start IN ({things}) AND gone_at IS NULL UNION "
+        f"SELECT start FROM _edges WHERE end IN ({things}) AND gone_at IS NULL"
     )
     sql = (
         "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, "
@@ -118,6 +148,7 @@ def causes(
     return ChangesAnswer(
         found="yes" if items else "none",
         window=window,
+        matched=f"alert: {alert['subject'][:80]}" if alert else None,
         note=note if items else None,
         items=items,
         **frame.envelope(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import EPOCH, to_text
 from watchman_mcp.tools.fleet import Elsewhere, Kept
 
+Kind = Literal["any", "package", "service", "network", "firewall", "config", "host", "alert"]
 KINDS: dict[str, tuple[str, ...]] = {
     "any": (),
     "package": ("package_",),
@@ -17,6 +18,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "firewall": ("firewall_",),
     "config": ("config_",),
     "host": ("host_",),
+    "alert": ("alert_",),
 }
 """What the types of the events of a kind begin with."""
 MICROSECOND = timedelta(microseconds=1)

@@ -114,11 +114,14 @@ def _change(row: Any) -> Change:
     )
 
 
+def listed(kept: Any) -> list[Any]:
+    """A list of an event, which the local store keeps as JSON and Neo4j as a list."""
+    return list(json.loads(kept) if isinstance(kept, str) else kept or [])
+
+
 def changed_fields(event: Any) -> str | None:
     """The properties that an event tells to have changed, with their values before and after."""
-    sides = (event[side] or [] for side in ("fields", "before", "after"))
-    # the local store keeps a list as JSON, Neo4j as a list
-    fields, before, after = (json.loads(one) if isinstance(one, str) else one for one in sides)
+    fields, before, after = (listed(event[side]) for side in ("fields", "before", "after"))
     changed = [f"{f} {b or 'none'} -> {a or 'none'}" for f, b, a in zip(fields, before, after, strict=False)]
     return _short("; ".join(changed), 200) or None
 
