@@ -1,0 +1,190 @@
+"""Who can reach what listens, on firewalls as nft and iptables tell them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine.firewall.evaluate import decide
+from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, Verdict, exposure
+from watchman_mcp.machine.firewall.iptables import read_save
+from watchman_mcp.machine.firewall.model import IPTABLES, Firewall
+from watchman_mcp.machine.firewall.nft import read_ruleset
+from watchman_mcp.machine.firewall.packet import Packet
+from watchman_mcp.machine.firewall.spans import of_address
+
+OUT = Interface("eth0", ("192.168.1.5/24",), "ethernet", ("default",))
+NEAR = Interface("eth1", ("10.8.0.1/24",), "ethernet")
+SSH = Endpoint("tcp", "0.0.0.0", 22)
+ACCEPT, DROP = {"accept": None}, {"drop": None}
+OPAQUE = {"xt": {"type": "match", "name": "geoip"}}
+PORT_22 = {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 22}}
+
+
+def source(value: Any, op: str = "==") -> dict[str, Any]:
+    return {"match": {"op": op, "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": value}}
+
+
+def network(address: str, length: int) -> dict[str, Any]:
+    return {"prefix": {"addr": address, "len": length}}
+
+
+def nft(*rules: list[Any], policy: str = "accept", more: tuple[dict[str, Any], ...] = ()) -> Firewall:
+    where = {"family": "inet", "table": "t"}
+    chain = {**where, "name": "in", "type": "filter", "hook": "input", "prio": 0, "policy": policy}
+    objects: list[dict[str, Any]] = [{"table": {"family": "inet", "name": "t"}}, {"chain": chain}, *more]
+    objects += [
+        {"rule": {**where, "chain": "in", "handle": number, "expr": rule}}
+        for number, rule in enumerate(rules)
+    ]
+    firewall = Firewall()
+    chains, unread = read_ruleset(json.dumps({"nftables": objects}))
+    assert unread == 0
+    firewall.add(chains)
+    return firewall
+
+
+def seen(firewall: Firewall, endpoint: Endpoint = SSH) -> Verdict:
+    return exposure(firewall, [Interface("lo", ("127.0.0.1/8",)), OUT, NEAR], endpoint)
+
+
+def test_without_a_firewall_the_internet_reaches_what_listens_everywhere() -> None:
+    verdict = seen(Firewall())
+
+    assert verdict.exposure == "internet"
+    assert "no rule and no policy of a firewall stands in the way" in verdict.reasons
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
+def test_what_listens_on_the_loopback_is_reached_from_nowhere_else(address: str) -> None:
+    assert seen(Firewall(), Endpoint("tcp", address, 22)).exposure == "loopback"
+
+
+def test_a_policy_of_drop_blocks_what_no_rule_accepts() -> None:
+    verdict = seen(nft(policy="drop"))
+
+    assert (verdict.exposure, verdict.rules) == ("blocked", [])
+    assert "nftables inet t in: policy drop" in verdict.reasons
+
+
+def test_what_private_networks_alone_may_reach_is_for_the_lan() -> None:
+    verdict = seen(nft([PORT_22, source(network("10.0.0.0", 8)), ACCEPT], policy="drop"))
+
+    assert verdict.exposure == "lan"
+    assert [rule.text for rule in verdict.rules] == ["tcp dport 22 ip saddr 10.0.0.0/8 accept"]
+
+
+def test_one_public_network_is_internet_and_is_named() -> None:
+    verdict = seen(nft([source(network("203.0.113.0", 24)), ACCEPT], policy="drop"))
+
+    assert verdict.exposure == "internet"
+    assert verdict.reasons[0] == "eth0, IPv4: open to 203.0.113.0/24"
+
+
+def test_a_machine_that_no_default_route_leads_from_is_reached_by_its_networks_only() -> None:
+    assert exposure(Firewall(), [NEAR], SSH).exposure == "lan"
+
+
+def test_an_interface_that_is_not_the_bound_one_does_not_count() -> None:
+    assert seen(Firewall(), Endpoint("tcp", "0.0.0.0", 22, "eth1")).exposure == "lan"
+    assert seen(Firewall(), Endpoint("tcp", "0.0.0.0", 22, "wlan0")).exposure == "unknown"
+
+
+def test_a_condition_that_cannot_be_told_makes_the_answer_unknown_where_it_decides() -> None:
+    assert seen(nft([OPAQUE, DROP])).exposure == "unknown"
+    assert seen(nft([OPAQUE, ACCEPT], policy="drop")).exposure == "unknown"
+
+
+def test_a_condition_that_cannot_be_told_does_no_harm_where_it_decides_nothing() -> None:
+    assert seen(nft([OPAQUE, DROP], policy="drop")).exposure == "blocked"
+    assert seen(nft([OPAQUE, ACCEPT])).exposure == "internet"
+    assert seen(nft([ACCEPT], [OPAQUE, DROP])).exposure == "internet"
+    assert seen(nft([source(network("10.0.0.0", 8)), OPAQUE, ACCEPT], [DROP])).exposure == "unknown"
+
+
+def test_a_limit_keeps_nobody_out() -> None:
+    limit = {"limit": {"rate": 3, "burst": 5, "per": "minute"}}
+    over = {"limit": {"rate": 3, "burst": 5, "per": "minute", "inv": True}}
+
+    assert seen(nft([PORT_22, limit, ACCEPT], policy="drop")).exposure == "internet"
+    assert seen(nft([PORT_22, over, DROP])).exposure == "internet"
+    assert seen(nft([PORT_22, limit, DROP])).exposure == "unknown"
+    assert seen(nft([limit, DROP], policy="drop")).exposure == "blocked"
+
+
+def test_a_part_that_could_not_be_read_makes_open_unknown_but_not_shut() -> None:
+    opened, shut = nft(), nft(policy="drop")
+    opened.unseen["iptables"] = shut.unseen["iptables"] = "may not be read by this user"
+
+    assert seen(opened).exposure == "unknown"
+    assert "iptables: may not be read by this user" in seen(opened).reasons
+    assert seen(shut).exposure == "blocked"
+
+
+def test_a_packet_must_pass_nftables_and_legacy_iptables() -> None:
+    firewall = nft([ACCEPT])
+    firewall.add(read_save("*filter\n:INPUT DROP\n-A INPUT -p udp -j ACCEPT\nCOMMIT\n", IPTABLES, "ip")[0])
+
+    assert seen(firewall).exposure == "blocked"
+    assert seen(firewall, Endpoint("udp", "0.0.0.0", 22)).exposure == "internet"
+
+
+def test_a_table_that_is_switched_off_decides_nothing() -> None:
+    firewall = nft(policy="drop")
+    for chain in firewall.chains.values():
+        chain.dormant = True
+
+    assert seen(firewall).exposure == "internet"
+
+
+def test_what_is_handed_on_to_a_container_is_reached_through_the_forward_chain() -> None:
+    text = (
+        "*nat\n:PREROUTING ACCEPT\n:DOCKER -\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n"
+        "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\nCOMMIT\n"
+        "*filter\n:INPUT DROP\n:FORWARD DROP\n:DOCKER -\n-A FORWARD -o docker0 -j DOCKER\n"
+        "-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT\n"
+    )
+    firewall = Firewall()
+    firewall.add(read_save(text, IPTABLES, "ip")[0])
+    docker = Interface("docker0", ("172.17.0.1/16",), "bridge")
+
+    assert exposure(firewall, [OUT, docker], Endpoint("tcp", "0.0.0.0", 8080)).exposure == "internet"
+    assert exposure(firewall, [OUT, docker], Endpoint("tcp", "0.0.0.0", 8081)).exposure == "blocked"
+
+
+def test_a_port_that_another_is_sent_to_is_open_where_the_other_is() -> None:
+    text = (
+        "*nat\n:PREROUTING ACCEPT\n-A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080\nCOMMIT\n"
+        "*filter\n:INPUT DROP\n-A INPUT -p tcp --dport 8080 -m conntrack --ctstatus DNAT -j ACCEPT\nCOMMIT\n"
+    )
+    firewall = Firewall()
+    firewall.add(read_save(text, IPTABLES, "ip")[0])
+
+    assert seen(firewall, Endpoint("tcp", "0.0.0.0", 8080)).exposure == "internet"
+    assert seen(firewall, Endpoint("tcp", "0.0.0.0", 80)).exposure == "blocked"
+
+
+def test_ten_thousand_sources_are_told_apart() -> None:
+    rules = [[source(f"1.{n >> 8}.{n & 255}.1"), DROP] for n in range(10_000)]
+    firewall = nft(*rules, [source(network("1.0.0.0", 8)), ACCEPT], policy="drop")
+    packet = Packet("eth0", 4, "tcp", 22, of_address("192.168.1.5"), frozenset({of_address("192.168.1.5")}))
+
+    assert decide(firewall, packet, "1.2.3.1").verdict == "drop"
+    assert decide(firewall, packet, "1.2.3.2").verdict == "accept"
+    assert decide(firewall, packet, "2.2.3.2").verdict == "drop"
+    assert seen(firewall).exposure == "internet"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"nftables": 5}', "Error: nothing"])
+def test_an_answer_of_another_shape_is_broken_not_empty(text: str) -> None:
+    with pytest.raises(Broken):
+        read_ruleset(text)
+
+
+def test_objects_that_are_not_understood_are_counted() -> None:
+    chains, unread = read_ruleset(
+        json.dumps({"nftables": [5, {"rule": {"expr": []}}, {"chain": {}}, {"x": 1}]})
+    )
+
+    assert (chains, unread) == ({}, 3)

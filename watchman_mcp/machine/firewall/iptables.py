@@ -1,0 +1,117 @@
+"""Reads `iptables-save -c`: the chains of every table, and their rules."""
+
+from __future__ import annotations
+
+import re
+
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine.firewall.iptables_rules import parts_of
+from watchman_mcp.machine.firewall.model import Chain, ChainId, Opaque, Rule, Verdict
+
+HOOKS = {
+    "PREROUTING": "prerouting",
+    "INPUT": "input",
+    "FORWARD": "forward",
+    "OUTPUT": "output",
+    "POSTROUTING": "postrouting",
+}
+PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
+_CHAIN = re.compile(r":(\S+) (\S+)(?: \[\d+:\d+\])?")
+_RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?(-A (\S+)(?: (.*))?)")
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?=\s|$)|([^\s"]+)(?=\s|$)')
+
+
+class Unreadable(Exception):
+    """A line of which it cannot be told what it says."""
+
+
+def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain], int]:
+    """All chains with their rules, and how many lines were not understood.
+
+    A rule that is not understood stays in its place as one that may do anything.
+
+    Raises: Broken where the text ends within a table.
+    """
+    chains: dict[ChainId, Chain] = {}
+    table: str | None = None
+    unread = 0
+    for line in text.split("\n"):
+        line = line.strip("\r ")
+        if not line or line.startswith("#"):
+            continue
+        if table is None:
+            if line.startswith("*") and line[1:] and " " not in line:
+                table = line[1:]
+            else:
+                unread += 1
+        elif line == "COMMIT":
+            table = None
+        elif found := _CHAIN.fullmatch(line):
+            _add_chain(chains, ChainId(backend, family, table, found[1]), found[2])
+        else:
+            unread += _add_rule(chains, backend, family, table, line)
+    if table is not None:
+        raise Broken(f"the rules of iptables end within the table {table}; they are not read")
+    for chain in chains.values():
+        _settle(chain, chains)
+    return chains, unread
+
+
+def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> None:
+    hook = HOOKS.get(name.name) if policy != "-" else None
+    priority = PRIORITIES.get(name.table)
+    if name.table == "nat" and hook in ("input", "postrouting"):
+        priority = 100
+    chains[name] = Chain(
+        name,
+        hook,
+        priority if hook else None,
+        policy.lower() if hook else None,
+        ("nat" if name.table == "nat" else "filter") if hook else None,
+    )
+
+
+def _add_rule(chains: dict[ChainId, Chain], backend: str, family: str, table: str, line: str) -> int:
+    """Add a rule to its chain; 1 where something was not understood."""
+    found = _RULE.fullmatch(line)
+    chain = chains.get(ChainId(backend, family, table, found[4])) if found else None
+    if found is None or chain is None:
+        return 1
+    rule = Rule(chain.id, found[3], (Opaque(found[3]), Verdict("unknown")))
+    if found[1] is not None:
+        rule.packets, rule.bytes = int(found[1]), int(found[2])
+    chain.rules.append(rule)
+    try:
+        words(found[5] or "")
+    except Unreadable:
+        return 1
+    return 0
+
+
+def _settle(chain: Chain, chains: dict[ChainId, Chain]) -> None:
+    """Read the rules of a chain, once it is known which targets are chains."""
+    names = {one.name for one in chains if one[:3] == chain.id[:3]}
+    for rule in chain.rules:
+        try:
+            given = words(rule.text.split(" ", 2)[2] if rule.text.count(" ") > 1 else "")
+        except Unreadable:
+            continue
+        rule.parts, rule.target, rule.comment = parts_of(given, chain.id.family, names)
+
+
+def words(text: str) -> list[str]:
+    """The words of a line; one in quotes may hold blanks; a backslash there only shields what follows.
+
+    Raises: Unreadable.
+    """
+    found, at = [], 0
+    while at < len(text):
+        if text[at] in " \t":
+            at += 1
+            continue
+        word = _WORD.match(text, at)
+        if word is None:
+            raise Unreadable
+        found.append(word[2] if word[1] is None else re.sub(r"\\(.)", r"\1", word[1]))
+        at = word.end()
+    return found

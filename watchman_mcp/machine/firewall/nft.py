@@ -1,0 +1,157 @@
+"""Reads `nft -j list ruleset`: every table, chain and rule of nftables, those of iptables-nft among them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine.firewall.model import NFTABLES, Chain, ChainId, Rule, Verdict
+from watchman_mcp.machine.firewall.nft_rules import parts_of
+from watchman_mcp.machine.firewall.nft_text import rule as written
+from watchman_mcp.machine.firewall.terms import Sets
+
+TABLES = ("raw", "mangle", "nat", "filter", "security")
+"""The tables that iptables has."""
+
+
+def read_ruleset(text: str) -> tuple[dict[ChainId, Chain], int]:
+    """All chains with their rules, and how many objects were not understood.
+
+    Raises: Broken.
+    """
+    try:
+        objects = json.loads(text)["nftables"]
+        if not isinstance(objects, list):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise Broken("the answer of nft is not its JSON; run `nft -j list ruleset` by hand") from error
+    reader = _Reader()
+    # rules come before the sets that they name, or behind
+    rules = [entry for entry in objects if not reader.take(entry)]
+    for entry in rules:
+        reader.take_rule(entry)
+    return reader.chains, reader.unread
+
+
+class _Reader:
+    """What was read of a ruleset so far."""
+
+    def __init__(self) -> None:
+        self.chains: dict[ChainId, Chain] = {}
+        self.unread = 0
+        self._sets: dict[tuple[str, str], Sets] = {}
+        self._dormant: set[tuple[str, str]] = set()
+
+    def take(self, entry: Any) -> bool:
+        """Take an object; not where it is a rule."""
+        try:
+            ((kind, what),) = entry.items()
+            if kind in ("set", "map"):
+                self._of(what).elements[what["name"]] = what.get("elem", [])
+            elif kind == "table" and "dormant" in _list(what.get("flags")):
+                self._dormant.add((what["family"], what["name"]))
+            elif kind == "chain":
+                chain = _chain(what, self._dormant)
+                self.chains[chain.id] = chain
+            return bool(kind != "rule")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self.unread += 1
+            return True
+
+    def take_rule(self, entry: Any) -> None:
+        """Take a rule."""
+        what = entry["rule"]
+        try:
+            name = ChainId(NFTABLES, what["family"], what["table"], what["chain"])
+            self.chains[name].rules.append(_rule(name, what, self._of(what)))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self.unread += 1
+
+    def _of(self, what: dict[str, Any]) -> Sets:
+        return self._sets.setdefault((what["family"], what["table"]), Sets())
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _chain(what: dict[str, Any], dormant: set[tuple[str, str]]) -> Chain:
+    devices = what.get("dev")
+    return Chain(
+        ChainId(NFTABLES, str(what["family"]), str(what["table"]), str(what["name"])),
+        hook=what.get("hook"),
+        priority=what.get("prio"),
+        policy=what.get("policy"),
+        kind=what.get("type"),
+        devices=tuple(map(str, _list(devices))) if devices else (),
+        dormant=(what["family"], what["table"]) in dormant,
+    )
+
+
+def _rule(chain: ChainId, what: dict[str, Any], sets: Sets) -> Rule:
+    statements = what["expr"]
+    counters = [one["counter"] for one in statements if isinstance(one, dict) and "counter" in one]
+    counted = counters[0] if counters and isinstance(counters[0], dict) else {}
+    comment = what.get("comment")
+    parts = parts_of(statements, sets)
+    return Rule(
+        chain,
+        written(statements, comment),
+        parts,
+        target=_target(statements, parts),
+        comment=comment,
+        handle=what.get("handle"),
+        packets=counted.get("packets"),
+        bytes=counted.get("bytes"),
+    )
+
+
+def _target(statements: list[Any], parts: tuple[object, ...]) -> str | None:
+    """What a rule does, in the words that iptables has for it."""
+    if parts and isinstance(last := parts[-1], Verdict) and last.kind != "unknown":
+        return last.chain or last.kind.upper()
+    ends = [one for one in statements if isinstance(one, dict)]
+    if ends and "vmap" in ends[-1]:
+        return "VMAP"
+    for one in reversed(ends):
+        if "xt" in one and one["xt"].get("type") == "target":
+            return str(one["xt"]["name"])
+        for name in ("snat", "masquerade", "queue", "tproxy", "log", "mangle", "notrack"):
+            if name in one:
+                return {"mangle": "SET"}.get(name, name.upper())
+    return None
+
+
+def of_iptables(chains: dict[ChainId, Chain]) -> dict[str, set[str]]:
+    """The tables, by family, that iptables-nft made: each of their rules has a counter."""
+    counted: dict[tuple[str, str], bool] = {}
+    for chain in chains.values():
+        if chain.id.family in ("ip", "ip6") and chain.id.table in TABLES:
+            table = chain.id.family, chain.id.table
+            counted[table] = counted.get(table, True) and all(
+                rule.packets is not None for rule in chain.rules
+            )
+    found: dict[str, set[str]] = {}
+    for (family, name), all_counted in counted.items():
+        if all_counted:
+            found.setdefault(family, set()).add(name)
+    return found
+
+
+def told_by_iptables(
+    chains: dict[ChainId, Chain], told: dict[ChainId, Chain], family: str, tables: set[str]
+) -> None:
+    """Take the rules of these tables as iptables-save tells them, which knows what nft does not.
+
+    A chain of which the two tell different numbers of rules changed between them, and stays as nft told it.
+    """
+    for chain in chains.values():
+        if chain.id.family != family or chain.id.table not in tables:
+            continue
+        other = told.get(chain.id)
+        if other is None or len(other.rules) != len(chain.rules):
+            continue
+        for mine, theirs in zip(chain.rules, other.rules, strict=True):
+            mine.text, mine.parts, mine.target = theirs.text, theirs.parts, theirs.target
+            mine.comment = theirs.comment

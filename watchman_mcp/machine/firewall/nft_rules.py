@@ -1,0 +1,252 @@
+"""Rules of nft's JSON as conditions, effects and verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from watchman_mcp.machine.firewall.model import Choice, Condition, Effect, Match, Opaque, Part, Verdict
+from watchman_mcp.machine.firewall.nft_text import expression
+from watchman_mcp.machine.firewall.spans import Spans, has
+from watchman_mcp.machine.firewall.terms import (
+    Sets,
+    Unknown,
+    element_of,
+    field_of,
+    flags_of,
+    match_of,
+    plain,
+)
+
+_TOP = 2**32 - 1
+_FATES = ("accept", "drop", "return", "continue", "reject")
+_NOTHING = frozenset(
+    (
+        "counter",
+        "log",
+        "ct_helper",
+        "ct_timeout",
+        "ct_expectation",
+        "flow",
+        "dup",
+        "last",
+        "secmark",
+        "tproxied",
+        "xt_LOG",
+        "xt_NFLOG",
+        "xt_TRACE",
+        "xt_CHECKSUM",
+        "xt_TCPMSS",
+        "xt_AUDIT",
+        "xt_SET",
+        "xt_CLASSIFY",
+        "xt_TOS",
+        "xt_DSCP",
+        "xt_comment",
+    )
+)
+"""What decides nothing."""
+
+
+def parts_of(statements: list[Any], sets: Sets) -> tuple[Part, ...]:
+    """The parts of a rule in their order."""
+    found: list[Part] = []
+    for statement in statements:
+        found += _statement(statement, sets)
+    return tuple(found)
+
+
+def verdict_of(statement: Any) -> Verdict | None:
+    """The verdict that a statement or an element of a map is; None for what is none."""
+    if isinstance(statement, str):
+        return Verdict(statement) if statement in _FATES else None
+    kind, what = _single(statement)
+    if kind in _FATES:
+        return Verdict(kind)
+    if kind in ("jump", "goto"):
+        return Verdict(kind, chain=str(what["target"]))
+    return None
+
+
+def _single(statement: Any) -> tuple[str, Any]:
+    if isinstance(statement, dict) and len(statement) == 1:
+        kind, what = next(iter(statement.items()))
+        return str(kind), what
+    return "", None
+
+
+def _statement(statement: Any, sets: Sets) -> list[Part]:
+    kind, what = _single(statement)
+    if verdict := verdict_of(statement):
+        return [verdict]
+    if kind == "match":
+        return [_match(what, sets)]
+    if kind == "vmap":
+        return [_choice(what, sets)]
+    if kind == "xt":
+        name = str(what.get("name")) if isinstance(what, dict) else ""
+        if f"xt_{name}" in _NOTHING:
+            return []
+        opaque = Opaque(f"xt {name}")
+        return (
+            [opaque]
+            if isinstance(what, dict) and what.get("type") == "match"
+            else [opaque, Verdict("unknown")]
+        )
+    return _other(statement, kind, what)
+
+
+def _other(statement: Any, kind: str, what: Any) -> list[Part]:
+    if kind == "mangle":
+        return _mangle(what)
+    if kind == "notrack":
+        return [Effect("notrack")]
+    if kind in ("redirect", "dnat"):
+        return [_translation(kind, what)]
+    if kind in ("snat", "masquerade"):
+        return [Verdict("accept")]
+    if kind == "set" and isinstance(what, dict):
+        # an element that is added under a condition, such as a limit, is a condition itself
+        return [Opaque(expression(statement))] if what.get("stmt") else []
+    if kind.replace(" ", "_") in _NOTHING:
+        return []
+    if kind in ("limit", "ct count"):
+        over = what.get("inv", False) if isinstance(what, dict) else None
+        return [Opaque(expression(statement), None if over is None else not over)]
+    if kind == "quota":
+        return [Opaque(expression(statement))]
+    return [Opaque(expression(statement)), Verdict("unknown")]
+
+
+def _match(what: dict[str, Any], sets: Sets) -> Part:
+    try:
+        op, left, right = what["op"], what["left"], what["right"]
+        mask = None
+        if isinstance(left, dict) and "&" in left:
+            left, mask = left["&"]
+        if isinstance(left, dict) and "concat" in left and mask is None:
+            fields = tuple(field_of(one) for one in left["concat"])
+        else:
+            fields = (field_of(left),)
+        return _compared(op, fields, right, mask, sets)
+    except (Unknown, KeyError, TypeError, ValueError):
+        return Opaque(expression({"match": what}))
+
+
+def _compared(op: str, fields: tuple[str, ...], right: Any, mask: Any, sets: Sets) -> Part:
+    negate = op in ("!=", "!")
+    if len(fields) > 1:
+        if op not in ("==", "!=", "in"):
+            raise Unknown
+        return Condition(fields, sets.matches(fields, right), negate)
+    (field,) = fields
+    if field == "tcp flags":
+        return _flags(op, right, mask)
+    if mask is not None:
+        if field not in ("mark", "ctmark") or op not in ("==", "!="):
+            raise Unknown
+        return Condition(fields, sets.matches(fields, right), negate, mask=int(mask))
+    if field == "status" and op not in ("in", "!"):
+        raise Unknown
+    if op in ("<", ">", "<=", ">="):
+        return Condition(fields, ((_bounded(op, field, right),),))
+    if op not in ("==", "!=", "in", "!"):
+        raise Unknown
+    return Condition(fields, sets.matches(fields, right), negate)
+
+
+def _flags(op: str, right: Any, mask: Any) -> Condition:
+    wanted = flags_of(right)
+    if op in ("in", "!"):
+        # any of the flags is set: what is left of them is not 0
+        return Condition(("tcp flags",), ((((1, 255),),),), op == "!", mask=wanted)
+    if op not in ("==", "!="):
+        raise Unknown
+    match: Spans = ((wanted, wanted),)
+    return Condition(("tcp flags",), ((match,),), op == "!=", mask=None if mask is None else flags_of(mask))
+
+
+def _bounded(op: str, field: str, right: Any) -> Match:
+    match = match_of(field, [right])
+    if not match or isinstance(match, frozenset) or not isinstance(match[0], tuple):
+        raise Unknown
+    ((low, high),) = match
+    top = 2**128 - 1
+    bounds = {"<": (0, low - 1), "<=": (0, high), ">": (high + 1, top), ">=": (low, top)}
+    begin, end = bounds[op]
+    return ((begin, end),) if begin <= end else ()
+
+
+def _choice(what: dict[str, Any], sets: Sets) -> Part:
+    try:
+        key = what["key"]
+        keys = key["concat"] if isinstance(key, dict) and "concat" in key else [key]
+        fields = tuple(field_of(one) for one in keys)
+        found = []
+        for pair in sets.values(what["data"]):
+            value, fate = pair
+            if (verdict := verdict_of(fate)) is None:
+                raise Unknown
+            if plain(value) == "*":
+                # whatever no other element is: it comes last in what nft writes, but is not known to
+                raise Unknown
+            found.append((element_of(fields, value), verdict))
+        return Choice(fields, tuple(found))
+    except (Unknown, KeyError, TypeError, ValueError):
+        return Verdict("unknown")
+
+
+def _mangle(what: dict[str, Any]) -> list[Part]:
+    key = what.get("key")
+    try:
+        kind = field_of(key)
+    except Unknown:
+        kind = ""
+    value = what.get("value")
+    if kind in ("mark", "ctmark"):
+        source = ""
+        try:
+            source = field_of(value)
+        except Unknown:
+            keep, number = _marked(key, value)
+            return [Effect(kind, keep, number)]
+        return (
+            [Effect(f"{source}>{kind}")]
+            if source != kind and source in ("mark", "ctmark")
+            else [Effect(kind)]
+        )
+    if kind.endswith(("addr", "port")):
+        return [Opaque("an address is rewritten"), Verdict("unknown")]
+    return []
+
+
+def _marked(key: Any, value: Any) -> tuple[int, int | None]:
+    """What is kept of an old mark and what is changed in it; None where that cannot be told."""
+    if isinstance(value, int):
+        return 0, value
+    kind, pair = _single(value)
+    if (
+        kind not in ("&", "|", "^")
+        or not isinstance(pair, list)
+        or len(pair) != 2
+        or type(pair[1]) is not int
+    ):
+        return 0, None
+    inner, number = pair
+    keep, change = (_TOP, 0) if inner == key else _marked(key, inner)
+    if change is None:
+        return 0, None
+    if kind == "&":
+        return keep & number, change & number
+    # x | n is (x & ~n) ^ n
+    return (keep & ~number & _TOP, (change & ~number) ^ number) if kind == "|" else (keep, change ^ number)
+
+
+def _translation(kind: str, what: Any) -> Part:
+    if not isinstance(what, dict):
+        return Verdict(kind)
+    address, port = what.get("addr"), what.get("port")
+    if isinstance(address, dict) and "map" in address:
+        return Verdict(kind, address="?", port=-1)
+    where = address if address is None or isinstance(address, str) else "?"
+    number = port if port is None or (isinstance(port, int) and has(((0, 65535),), port)) else -1
+    return Verdict(kind, address=where, port=number)

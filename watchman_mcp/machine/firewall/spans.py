@@ -1,0 +1,124 @@
+"""Sets of whole numbers, such as ports and addresses, as sorted ranges that do not touch."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import chain
+
+Spans = tuple[tuple[int, int], ...]
+NONE: Spans = ()
+V4: Spans = ((0, 2**32 - 1),)
+V6: Spans = ((0, 2**128 - 1),)
+PORTS: Spans = ((0, 65535),)
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> Spans:
+    """The set that these ranges make together."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if found and low <= found[-1][1] + 1:
+            if high > found[-1][1]:
+                found[-1] = (found[-1][0], high)
+        elif low <= high:
+            found.append((low, high))
+    return tuple(found)
+
+
+def union(one: Spans, other: Spans) -> Spans:
+    """What is in either."""
+    if not one or not other:
+        return one or other
+    return merged(one + other)
+
+
+def intersection(one: Spans, other: Spans) -> Spans:
+    """What is in both."""
+    if len(other) > len(one):
+        one, other = other, one
+    found: list[tuple[int, int]] = []
+    for low, high in other:
+        for index in range(*_touched(one, low, high)):
+            begin, end = one[index]
+            found.append((max(begin, low), min(end, high)))
+    return tuple(found)
+
+
+def without(one: Spans, other: Spans) -> Spans:
+    """What is in the first alone; taking little from much costs little."""
+    if not one or not other or other[-1][1] < one[0][0] or other[0][0] > one[-1][1]:
+        return one
+    parts: list[tuple[tuple[int, int], ...]] = []
+    at = 0
+    for low, high in other:
+        first, last = _touched(one, low, high)
+        if first >= last:
+            continue
+        parts.append(one[at:first])
+        begin, end = one[first][0], one[last - 1][1]
+        at = last
+        if begin < low:
+            parts.append(((begin, low - 1),))
+        if end > high:
+            # the rest may be cut by the next range, so it stays in what is looked at
+            one = (*one[:at], (high + 1, end), *one[at:])
+    parts.append(one[at:])
+    return tuple(chain.from_iterable(parts))
+
+
+def _touched(spans: Spans, low: int, high: int) -> tuple[int, int]:
+    """The indices, from and to, of the ranges that share a number with this one."""
+    first = bisect_left(spans, (low,))
+    if first and spans[first - 1][1] >= low:
+        first -= 1
+    return first, max(first, bisect_right(spans, high, key=_low))
+
+
+def _low(span: tuple[int, int]) -> int:
+    return span[0]
+
+
+def has(spans: Spans, number: int) -> bool:
+    """Whether a number is in the set."""
+    first, last = _touched(spans, number, number)
+    return first < last
+
+
+def of_network(text: str) -> Spans:
+    """The addresses of a network, as numbers.
+
+    Raises: ValueError.
+    """
+    network: IPv4Network | IPv6Network = ip_network(text, strict=False)
+    return ((int(network.network_address), int(network.broadcast_address)),)
+
+
+def of_address(text: str) -> int:
+    """An address as a number.
+
+    Raises: ValueError.
+    """
+    return int(ip_address(text))
+
+
+def networks(spans: Spans, version: int, most: int = 8) -> list[str]:
+    """Addresses as people write them: networks where they are some, else ranges; the first few."""
+    return [_network(low, high, version) for low, high in spans[:most]] + (
+        [f"and {len(spans) - most} more"] if len(spans) > most else []
+    )
+
+
+def _network(low: int, high: int, version: int) -> str:
+    make = IPv4Network if version == 4 else IPv6Network
+    size = high - low + 1
+    if not size & (size - 1) and not low % size:
+        bits = (32 if version == 4 else 128) - (size.bit_length() - 1)
+        network = make((low, bits))
+        return str(network.network_address) if size == 1 else str(network)
+    return f"{make(low).network_address}-{make(high).network_address}"
+
+
+def numbers(spans: Spans) -> str:
+    """Numbers as people write them: 22,80,8000-8100."""
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
