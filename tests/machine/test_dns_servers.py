@@ -186,7 +186,7 @@ def test_the_servers_of_resolved_have_their_links_and_split_names() -> None:
             [6, 2, [10, 0, 0, 2], 0, ""],
         ],
         "FallbackDNSEx": [[0, 2, [1, 1, 1, 1], 0, ""]],
-        "DomainsEx": [[0, "home.example", False], [5, "corp.example", True], [6, "lab.example", False]],
+        "Domains": [[0, "home.example", False], [5, "corp.example", True], [6, "lab.example", False]],
         "DNSOverTLS": "opportunistic",
     }
     links = {2: ("no", True), 5: ("yes", False), 6: ("no", False)}
@@ -208,7 +208,7 @@ def test_the_servers_of_resolved_have_their_links_and_split_names() -> None:
 )
 def test_another_shape_of_resolved_is_broken(rows: object) -> None:
     with pytest.raises(Broken):
-        resolved_servers({"DNSEx": rows, "FallbackDNSEx": [], "DomainsEx": [], "DNSOverTLS": "no"}, {}, {})
+        resolved_servers({"DNSEx": rows, "FallbackDNSEx": [], "Domains": [], "DNSOverTLS": "no"}, {}, {})
 
 
 def test_the_servers_of_networkmanager_are_in_its_order() -> None:

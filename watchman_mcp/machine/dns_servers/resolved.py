@@ -32,7 +32,7 @@ def ask_resolved(commands: Commands, name_of: Callable[[int], str]) -> list[Name
         _SERVICE,
         _MANAGER,
         f"{_SERVICE}.Manager",
-        *("DNSEx", "FallbackDNSEx", "DomainsEx", "DNSOverTLS"),
+        *("DNSEx", "FallbackDNSEx", "Domains", "DNSOverTLS"),
     )
     links: dict[int, Link] = {}
     for index in {row[0] for row in _servers(manager["DNSEx"]) if row[0] > 0}:
@@ -51,7 +51,7 @@ def resolved_servers(
     """
     rows = _servers(manager["DNSEx"]) or _servers(manager["FallbackDNSEx"])
     domains: dict[int, list[str]] = {}
-    for index, domain, route_only in shaped(manager["DomainsEx"], int, str, bool):
+    for index, domain, route_only in shaped(manager["Domains"], int, str, bool):
         only = route_only or not links.get(index, ("", True))[1]
         domains.setdefault(index, []).append(f"~{domain}" if only else domain)
     found: list[NameServer] = []
