@@ -20,9 +20,16 @@ from watchman_mcp.machine.files import Files
 from watchman_mcp.schema import Edge
 from watchman_mcp.settings import Settings
 
-name, settings, marks = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+name, settings, marks, root, within = sys.argv[1], *map(json.loads, sys.argv[2:6])
+
+
+class Within(Commands):
+    def run(self, argv, **limits):
+        return super().run([*within, *argv], **limits)
+
+
 [collector] = [one for one in load() if one.name == name]
-machine = Machine(Files(Path("/")), Commands(), Path("/"))
+machine = Machine(Files(Path(root)), Within(), Path("/"))
 look = Look(machine, Settings.model_validate(settings), name, marks)
 found = {"nodes": [], "edges": [], "raises": None}
 try:
@@ -40,22 +47,22 @@ print(json.dumps(found))
 """
 
 
-def command(
-    name: str, *, settings: dict[str, Any] | None = None, marks: dict[str, Any] | None = None
-) -> list[str]:
-    """The words after `python` that look once and print what was found as JSON."""
-    return ["-c", _LOOK, name, json.dumps(settings or {}), json.dumps(marks or {})]
-
-
 def look(
     within: Sequence[str],
     name: str,
     *,
     settings: dict[str, Any] | None = None,
     marks: dict[str, Any] | None = None,
+    root: str = "/",
+    commands_within: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What a collector sees from within a place that these first words of a command line enter."""
-    words = [*within, sys.executable, *command(name, settings=settings, marks=marks)]
+    """What a collector sees from within a place that these first words of a command line enter.
+
+    Its files are read below `root`, and its commands run behind further first words, so that a machine can be
+    looked at on which nothing is installed.
+    """
+    told = [json.dumps(value) for value in (settings or {}, marks or {}, root, list(commands_within))]
+    words = [*within, sys.executable, "-c", _LOOK, name, *told]
     done = subprocess.run(words, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr.decode(errors="backslashreplace")[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
