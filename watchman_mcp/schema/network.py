@@ -182,11 +182,16 @@ class DNSServer(Label):
     provider: str | None = Field(default=None, description="Who runs it, for well-known servers: Google.")
     source: str = Field(description="What names it: resolv.conf, systemd-resolved, NetworkManager, dnsmasq.")
     interface: str | None = Field(default=None, description="Interface that it is asked for.")
-    position: int | None = Field(default=None, description="Its place in the order in which they are asked.")
+    position: int | None = Field(
+        default=None,
+        description="Its place in the order in which they are asked; none: not in turn, or never.",
+    )
     domains: list[str] | None = Field(
         default=None, description="Names that it is asked for; ~ before: nothing else."
     )
-    transport: str | None = Field(default=None, description="plain, or tls: DNS over TLS.")
+    transport: str | None = Field(
+        default=None, description="plain; tls: DNS over TLS; opportunistic: that if the server has it."
+    )
     options: list[str] | None = Field(default=None, description="Options of resolv.conf.")
     answers: str | None = Field(default=None, description="Whether it answered a test: yes, or why not.")
     latency_ms: float | None = Field(default=None, description="How long its answer took, in milliseconds.")
@@ -203,7 +208,7 @@ class VPNConnection(Label):
     """A tunnel to a peer."""
 
     identity: ClassVar = ("namespace", "type", "interface", "peer")
-    volatile: ClassVar = frozenset({"last_handshake", "received_bytes", "sent_bytes"})
+    volatile: ClassVar = frozenset({"peer_endpoint", "last_handshake", "received_bytes", "sent_bytes"})
     word: ClassVar = "vpn"
 
     type: str = Field(description="wireguard, openvpn, tailscale, ipsec or tun.")

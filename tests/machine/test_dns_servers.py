@@ -1,0 +1,255 @@
+"""What programs say of name servers, and what servers answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Any
+
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine.dns_servers import NameServer, address, merged
+from watchman_mcp.machine.dns_servers.asking import Check, ask, checked
+from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
+from watchman_mcp.machine.dns_servers.network_manager import manager_servers
+from watchman_mcp.machine.dns_servers.providers import PROVIDERS
+from watchman_mcp.machine.dns_servers.resolv import read_resolv
+from watchman_mcp.machine.dns_servers.resolved import resolved_servers
+from watchman_mcp.machine.system_bus import object_path
+
+Reply = Callable[[bytes], list[bytes]]
+WORDS = st.sampled_from(
+    [
+        *("nameserver", "search", "domain", "options", "sortlist", "server=", "local=", "rev-server=", "/a/"),
+        *("1.1.1.1", "fe80::1%eth0", "#53", "@tun0", "conf-dir=", "resolv-file=", ";", "#", "\t", "\0"),
+        *("\udcff", "./", "ndots:9999"),
+    ]
+)
+
+
+@contextmanager
+def answering(reply: Reply) -> Iterator[int]:
+    """A name server on the loopback, by its port; what it is sent goes through `reply`."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(10)
+
+        def serve() -> None:
+            question, sender = sock.recvfrom(4096)
+            for part in reply(question):
+                sock.sendto(part, sender)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield sock.getsockname()[1]
+        sock.sendto(b"", sock.getsockname())  # who was asked nothing ends too
+        thread.join(10)
+
+
+def asked(reply: Reply, seconds: float = 0.3) -> Check:
+    with answering(reply) as port:
+        return ask({"it": ("127.0.0.1", port, None)}, seconds)["it"]
+
+
+def response(question: bytes, rcode: dns.rcode.Rcode = dns.rcode.NOERROR) -> bytes:
+    made = dns.message.make_response(dns.message.from_wire(question))
+    made.set_rcode(rcode)
+    return made.to_wire()
+
+
+def test_a_server_that_answers_is_timed() -> None:
+    check = asked(lambda question: [response(question)])
+
+    assert check.answers == "yes"
+    assert check.latency_ms is not None
+    assert 0 <= check.latency_ms < 300
+
+
+def test_only_the_root_is_asked_for() -> None:
+    questions: list[bytes] = []
+
+    asked(lambda question: [questions.append(question) or response(question)])
+
+    [question] = dns.message.from_wire(questions[0]).question
+    assert question.to_text() == ". IN NS"
+
+
+@pytest.mark.parametrize(
+    ("rcode", "answers"),
+    [
+        (dns.rcode.NXDOMAIN, "yes"),
+        (dns.rcode.REFUSED, "refused"),
+        (dns.rcode.SERVFAIL, "servfail"),
+    ],
+)
+def test_a_refusal_is_told_by_its_name(rcode: dns.rcode.Rcode, answers: str) -> None:
+    assert asked(lambda question: [response(question, rcode)])[1] == answers
+
+
+def test_what_is_no_answer_to_the_question_is_passed_over() -> None:
+    def other(question: bytes) -> list[bytes]:
+        wrong_id = bytes([question[0] ^ 1]) + response(question)[1:]
+        wrong_name = dns.message.make_response(dns.message.make_query("evil.example", "NS"))
+        wrong_name.id = int.from_bytes(question[:2])
+        return [b"", b"\0", question, wrong_id, wrong_name.to_wire(), b"\xc0" * 600]
+
+    assert asked(other).answers == "no answer"
+    assert asked(lambda question: [*other(question), response(question)]).answers == "yes"
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_of_a_server_are_a_fault(noise: bytes) -> None:
+    assert asked(lambda question: [question[:2] + noise, response(question)]).answers == "yes"
+
+
+def test_a_port_where_nothing_listens_and_an_address_without_a_way_are_told_at_once() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        free = sock.getsockname()[1]
+
+    found = ask({"free": ("127.0.0.1", free, None), "scope": ("fe80::1", 53, "nowhere0")}, 5)
+
+    assert found["free"].answers == "nothing listens there"
+    assert found["scope"].answers not in ("yes", "no answer")
+
+
+def test_a_server_is_not_asked_again_within_the_pause_and_no_more_than_eight_are() -> None:
+    with answering(lambda question: [response(question)]) as port:
+        first = checked([("127.0.0.1", port, None)], {}, 60)
+    again = checked([("127.0.0.1", port, None)], first, 60)
+    many = checked([(f"127.0.0.{n}", 9, None) for n in range(1, 20)], {}, 60)
+
+    assert first[f"127.0.0.1#{port}"].answers == "yes"
+    assert again == first
+    assert len(many) == 8
+
+
+def test_a_check_from_the_future_does_not_count() -> None:
+    old = {"127.0.0.1#9": Check(4e9, "yes", 1.0)}
+
+    assert checked([("127.0.0.1", 9, None)], old, 60)["127.0.0.1#9"].answers != "yes"
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("1.1.1.1", ("1.1.1.1", None)),
+        ("127.1", ("127.0.0.1", None)),
+        ("0x7f.1", ("127.0.0.1", None)),
+        ("FE80::1%eth0", ("fe80::1", "eth0")),
+        ("2001:DB8:0:0::1", ("2001:db8::1", None)),
+        ("1.1.1.1%eth0", None),
+        ("1.1.1.256", None),
+        ("a.example", None),
+        ("", None),
+    ],
+)
+def test_addresses_are_read_as_the_c_library_reads_them(text: str, known: object) -> None:
+    assert address(text) == known
+
+
+def test_every_provider_is_found_by_an_address_in_its_usual_writing() -> None:
+    assert [ip for ip in PROVIDERS if str(ip_address(ip)) != ip] == []
+    assert PROVIDERS["8.8.4.4"] == "Google"
+    assert PROVIDERS["2620:fe::fe"] == "Quad9"
+
+
+def test_a_server_named_twice_is_one_with_all_its_names() -> None:
+    found = merged(
+        [
+            NameServer("dnsmasq", "10.0.0.1", domains=("~a",)),
+            NameServer("dnsmasq", "10.0.0.1", domains=("~b",)),
+            NameServer("dnsmasq", "10.0.0.2", domains=("~a",)),
+            NameServer("dnsmasq", "10.0.0.2"),
+        ]
+    )
+
+    assert [server.domains for server in found] == [("~a", "~b"), ("a",)]
+
+
+def test_the_servers_of_resolved_have_their_links_and_split_names() -> None:
+    manager: dict[str, Any] = {
+        "DNSEx": [
+            [0, 2, [9, 9, 9, 9], 0, ""],
+            [2, 2, [192, 0, 2, 1], 0, ""],
+            [2, 10, [0x20, 1, 0xD, 0xB8, *[0] * 11, 1], 5353, ""],
+            [5, 2, [10, 0, 0, 1], 0, "dns.corp.example"],
+            [6, 2, [10, 0, 0, 2], 0, ""],
+        ],
+        "FallbackDNSEx": [[0, 2, [1, 1, 1, 1], 0, ""]],
+        "Domains": [[0, "home.example", False], [5, "corp.example", True], [6, "lab.example", False]],
+        "DNSOverTLS": "opportunistic",
+    }
+    links = {2: ("no", True), 5: ("yes", False), 6: ("no", False)}
+
+    found = resolved_servers(manager, links, {2: "eth0", 5: "tun0"})
+
+    assert [tuple(server[1:7]) for server in found] == [
+        ("9.9.9.9", 53, None, 1, ("home.example",), "opportunistic"),
+        ("192.0.2.1", 53, "eth0", 1, (), "plain"),
+        ("2001:db8::1", 5353, "eth0", 2, (), "plain"),
+        ("10.0.0.1", 853, "tun0", 1, ("~corp.example",), "tls"),
+        ("10.0.0.2", 53, "6", 1, ("~lab.example",), "plain"),
+    ]
+    assert [server.ip for server in resolved_servers(manager | {"DNSEx": []}, {}, {})] == ["1.1.1.1"]
+
+
+@pytest.mark.parametrize(
+    "rows", [None, [1], [["1", 2, [], 0, ""]], [[0, 2, [300], 0, ""]], [[0, 2, [], 0, ""]]]
+)
+def test_another_shape_of_resolved_is_broken(rows: object) -> None:
+    with pytest.raises(Broken):
+        resolved_servers({"DNSEx": rows, "FallbackDNSEx": [], "Domains": [], "DNSOverTLS": "no"}, {}, {})
+
+
+def test_the_servers_of_networkmanager_are_in_its_order() -> None:
+    def entry(servers: list[str], **more: Any) -> dict[str, Any]:
+        return {name: {"type": "", "data": value} for name, value in {"nameservers": servers, **more}.items()}
+
+    found = manager_servers(
+        [
+            entry(["10.8.0.1"], domains=["~corp.example"], interface="tun0", priority=50, vpn=True),
+            entry(["192.0.2.1", "2001:db8::1", "1.1.1.1#one.one.one.one"], interface="eth0", priority=100),
+            entry(["dns+tls://[2001:db8::2]:8853#x", "dns+udp://192.0.2.9:5353"]),
+        ]
+    )
+
+    assert [(s.ip, s.port, s.interface, s.position, s.domains, s.transport) for s in found] == [
+        ("10.8.0.1", 53, "tun0", 1, ("~corp.example",), "plain"),
+        ("192.0.2.1", 53, "eth0", 2, (), "plain"),
+        ("2001:db8::1", 53, "eth0", 3, (), "plain"),
+        ("1.1.1.1", 53, "eth0", 4, (), "tls"),
+        ("2001:db8::2", 8853, None, 5, (), "tls"),
+        ("192.0.2.9", 5353, None, 6, (), "plain"),
+    ]
+
+
+@pytest.mark.parametrize("told", [None, 1, [1], [{"nameservers": 1}], [{"nameservers": {"data": ["evil"]}}]])
+def test_another_shape_of_networkmanager_is_broken(told: object) -> None:
+    with pytest.raises(Broken):
+        manager_servers(told)
+
+
+def test_objects_of_the_bus_are_named_as_systemd_names_them() -> None:
+    assert object_path("/a/link", "2") == "/a/link/_32"
+    assert object_path("/a/link", "12") == "/a/link/_312"
+    assert object_path("/a", "dbus-x.service") == "/a/dbus_2dx_2eservice"
+
+
+@given(st.lists(st.one_of(WORDS, st.text(max_size=20))).map(" ".join), st.sampled_from(["\n", " ", ""]))
+def test_no_text_is_a_fault_of_a_reader(text: str, end: str) -> None:
+    settings = Settings()
+    read_dnsmasq(text.replace(" ", end), settings)
+    found = read_resolv(text.replace(";", "\n"))
+
+    assert all(ip_address(ip) for ip, _ in found.servers)
+    assert all(ip_address(server.ip) and 0 <= server.port <= 65_535 for server in settings.servers)

@@ -1,0 +1,360 @@
+"""What the programs that keep tunnels say of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.tunnels import Link, Tunnel, ipsec, moment, openvpn, status_of, tailscale, wireguard
+from watchman_mcp.machine.tunnels.openvpn_status import read_status
+
+KEY, OTHER = "a" * 43 + "=", "b" * 43 + "="
+SAMPLES = Path(__file__).parent / "samples"
+
+VERSION_1 = """OpenVPN CLIENT LIST
+Updated,2026-11-28 16:51:50
+Common Name,Real Address,Bytes Received,Bytes Sent,Connected Since
+alice,192.0.2.2:40422,1608,1595,2026-11-28 16:51:47
+UNDEF,192.0.2.9:1,1,1,2026-11-28 16:51:47
+bob,[2001:db8::2]:40423,7,8,Sat Nov 28 16:51:47 2026
+ROUTING TABLE
+Virtual Address,Common Name,Real Address,Last Ref
+10.8.0.2,alice,192.0.2.2:40422,2026-11-28 16:51:49
+192.168.4.0/24,alice,192.0.2.2:40422,2026-11-28 16:51:48
+10.8.0.3C,bob,[2001:db8::2]:40423,2026-11-28 16:51:48
+GLOBAL STATS
+Max bcast/mcast queue length,0
+END
+"""
+VERSION_2 = """TITLE,OpenVPN 2.6.14 x86_64-pc-linux-gnu [SSL (OpenSSL)]
+TIME,2026-11-28 16:51:50,1795884710
+HEADER,CLIENT_LIST,Common Name,Real Address,Virtual Address,Virtual IPv6 Address,Bytes Received,Bytes Sent,\
+Connected Since,Connected Since (time_t),Username,Client ID,Peer ID,Data Channel Cipher
+CLIENT_LIST,alice,192.0.2.2:40422,10.8.0.2,,1608,1595,2026-11-28 16:51:47,1795884707,UNDEF,0,0,AES-256-GCM
+CLIENT_LIST,UNDEF,192.0.2.9:1,,,1,1,2026-11-28 16:51:47,1795884707,UNDEF,0,0,
+CLIENT_LIST,bob,[2001:db8::2]:40423,10.8.0.3,,7,8,2026-11-28 16:51:47,1795884707,b,1,1,AES-256-GCM
+HEADER,ROUTING_TABLE,Virtual Address,Common Name,Real Address,Last Ref,Last Ref (time_t)
+ROUTING_TABLE,10.8.0.2,alice,192.0.2.2:40422,2026-11-28 16:51:49,1795884709
+ROUTING_TABLE,192.168.4.0/24,alice,192.0.2.2:40422,2026-11-28 16:51:48,1795884708
+ROUTING_TABLE,10.8.0.3C,bob,[2001:db8::2]:40423,2026-11-28 16:51:48,1795884708
+GLOBAL_STATS,Max bcast/mcast queue length,0
+GLOBAL_STATS,dco_enabled,0
+END
+"""
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
+def test_the_three_versions_of_a_status_file_say_the_same() -> None:
+    found = [read_status(text) for text in (VERSION_1, VERSION_2, VERSION_2.replace(",", "\t"))]
+
+    assert found[0] == found[1] == found[2]
+    assert found[0].server
+    assert found[0].complete
+    assert found[0].unreadable == 0
+    alice, bob = found[0].clients
+    assert (alice.name, alice.address, alice.received, alice.sent) == ("alice", "192.0.2.2:40422", 1608, 1595)
+    assert (alice.since, alice.seen, alice.networks) == (
+        1795884707,
+        1795884709,
+        ["10.8.0.2", "192.168.4.0/24"],
+    )
+    assert (bob.address, bob.networks) == ("[2001:db8::2]:40423", ["10.8.0.3"])
+
+
+def test_a_client_whose_user_name_holds_a_comma_is_counted_not_misread() -> None:
+    status = read_status(VERSION_2.replace(",b,1,1", ",b,b,1,1"))
+
+    assert [client.name for client in status.clients] == ["alice"]
+    assert status.unreadable == 1
+
+
+def test_a_status_file_cut_short_is_not_complete() -> None:
+    assert not read_status(VERSION_2[:300]).complete
+
+
+def test_the_status_file_of_a_client_has_its_bytes() -> None:
+    text = "OpenVPN STATISTICS\nUpdated,2026-11-28 16:51:50\nTUN/TAP read bytes,48\nTUN/TAP write bytes,0\n"
+    status = read_status(
+        text + "TCP/UDP read bytes,1661\nTCP/UDP write bytes,1622\nAuth read bytes,48\nEND\n"
+    )
+
+    assert (status.server, status.received, status.sent, status.complete) == (False, 1661, 1622, True)
+    assert status.unreadable == 0
+
+
+def test_a_configuration_is_read_without_the_keys_within_it() -> None:
+    text = """
+# status commented
+remote a.example 1194 udp # first
+remote b.example 1194
+  dev tun0 ; comment
+status "/var/log/open vpn/x.status" 10
+cd '/etc/open vpn'
+--server 10.8.0.0 255.255.255.0
+<tls-crypt>
+dev secret
+</tls-crypt>
+auth-user-pass secret
+"""
+
+    found = openvpn.read_configuration(text)
+
+    assert found == {
+        "remote": ["a.example", "1194", "udp"],
+        "dev": ["tun0"],
+        "status": ["/var/log/open vpn/x.status", "10"],
+        "cd": ["/etc/open vpn"],
+        "server": ["10.8.0.0", "255.255.255.0"],
+    }
+    assert "secret" not in str(found)
+
+
+def test_a_command_line_is_read_without_what_else_it_says() -> None:
+    line = "--cd /etc/openvpn --config x.conf --auth-user-pass secret --status /run/x.status 10 --daemon"
+
+    found = openvpn.read_words(line.split())
+
+    assert found == {"cd": ["/etc/openvpn"], "config": ["x.conf"], "status": ["/run/x.status", "10"]}
+    assert openvpn.read_words(["/etc/x.conf"]) == {"config": ["/etc/x.conf"]}
+
+
+def served(tmp_path: Path, status: str, config: str = "server 10.8.0.0 255.255.255.0\n") -> Any:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/x.conf").write_text(config + "status x.status 10\n")
+    (tmp_path / "etc/x.status").write_text(status)
+    process = openvpn.Process(7, {"cd": ["/etc"], "config": ["x.conf"]}, "/", "tun0")
+    return openvpn.tunnels_of(Files(tmp_path), process, [Link("tun0", "tun", True, True, False)])
+
+
+def test_each_client_of_a_server_is_a_tunnel_and_two_of_one_name_are_two(tmp_path: Path) -> None:
+    tunnels, lost = served(tmp_path, VERSION_2.replace("bob", "alice"))
+
+    assert lost == []
+    assert [(t.peer, t.status, t.interface) for t in tunnels] == [
+        ("alice 192.0.2.2:40422", "active", "tun0"),
+        ("alice [2001:db8::2]:40423", "active", "tun0"),
+    ]
+
+
+def test_clients_in_a_status_file_that_is_no_longer_written_are_stale(tmp_path: Path) -> None:
+    served(tmp_path, VERSION_2)
+    os.utime(tmp_path / "etc/x.status", (1, 1))
+    process = openvpn.Process(7, {"cd": ["/etc"], "config": ["x.conf"]}, "/", "tun0")
+
+    tunnels, _ = openvpn.tunnels_of(Files(tmp_path), process, [Link("tun0", "tun", True, True, False)])
+
+    assert {tunnel.status for tunnel in tunnels} == {"stale"}
+
+
+def test_a_server_without_a_status_file_says_so_and_a_client_without_one_is_a_tunnel(tmp_path: Path) -> None:
+    link = Link("tun0", "tun", True, True, False)
+    server = openvpn.Process(7, {"server": ["10.8.0.0"], "dev": ["tun0"]}, "/", "tun0")
+    client = openvpn.Process(8, {"remote": ["vpn.example", "1194"]}, "/", "tun0")
+    waiting = openvpn.Process(9, {"remote": ["vpn.example"], "dev": ["tun"]}, "/", None)
+
+    assert openvpn.tunnels_of(Files(tmp_path), server, [link]) == (
+        [],
+        ["tun0: its clients, for it writes no status file"],
+    )
+    told = Tunnel("openvpn", "active", "tun0", "vpn.example:1194", "vpn.example:1194")
+    assert openvpn.tunnels_of(Files(tmp_path), client, [link]) == ([told], [])
+    assert openvpn.tunnels_of(Files(tmp_path), waiting, [link])[0][0].status == "down"
+
+
+def test_a_configuration_that_is_not_there_is_said(tmp_path: Path) -> None:
+    process = openvpn.Process(7, {"config": ["/nowhere"]}, "/", None)
+
+    assert openvpn.tunnels_of(Files(tmp_path), process, [])[1] == ["/nowhere is not on this machine"]
+
+
+def columns(**more: str) -> dict[str, str]:
+    return {
+        "peers": f"wg0\t{KEY}\nwg0\t{OTHER}\n",
+        "endpoints": f"wg0\t{KEY}\t[2001:db8::1]:51820\nwg0\t{OTHER}\t(none)\n",
+        "allowed-ips": f"wg0\t{KEY}\t0.0.0.0/0 ::/0\nwg0\t{OTHER}\t(none)\n",
+        "latest-handshakes": f"wg0\t{KEY}\t{int(time.time()) - 170}\nwg0\t{OTHER}\t0\n",
+        "transfer": f"wg0\t{KEY}\t10\t20\nwg0\t{OTHER}\t0\t0\n",
+        "persistent-keepalive": f"wg0\t{KEY}\toff\nwg0\t{OTHER}\t25\n",
+        **more,
+    }
+
+
+def test_the_peers_of_wireguard_are_put_together_of_their_columns() -> None:
+    peers, unreadable = wireguard.read_peers(columns())
+
+    one, other = wireguard.tunnels_of(peers, {"wg0": True})
+
+    assert unreadable == 0
+    assert (one.peer, one.status, one.endpoint) == (KEY, "active", "[2001:db8::1]:51820")
+    assert (one.allowed, one.received, one.sent) == (("0.0.0.0/0", "::/0"), 10, 20)
+    assert other[:4] == ("wireguard", "stale", "wg0", OTHER)
+    assert (other.endpoint, other.last_sign, other.allowed) == (None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("ago", "keepalive", "status"),
+    [(170, "off", "active"), (200, "off", "stale"), (200, "100", "active"), (400, "100", "stale")],
+)
+def test_a_handshake_counts_for_three_minutes_or_three_keepalives(
+    ago: int, keepalive: str, status: str
+) -> None:
+    peers, _ = wireguard.read_peers(
+        columns(
+            **{
+                "latest-handshakes": f"wg0\t{KEY}\t{int(time.time()) - ago}\n",
+                "persistent-keepalive": f"wg0\t{KEY}\t{keepalive}\n",
+            }
+        )
+    )
+
+    assert wireguard.tunnels_of(peers, {"wg0": True})[0].status == status
+    assert wireguard.tunnels_of(peers, {"wg0": False})[0].status == "down"
+    assert wireguard.tunnels_of(peers, {"eth0": True}) == []
+
+
+def test_wireguard_is_never_asked_for_what_holds_a_private_key() -> None:
+    assert not {"dump", "private-key", "preshared-keys", "showconf"} & set(wireguard.COLUMNS)
+
+
+def test_the_peers_of_tailscale_are_told_by_their_names() -> None:
+    tunnels = tailscale.read_status((SAMPLES / "tailscale_status.json").read_text())
+
+    assert [(t.peer, t.status, t.carries, t.endpoint) for t in tunnels] == [
+        ("exit.tail0000.ts.net", "active", True, "198.51.100.7:41641"),
+        ("phone.tail0000.ts.net", "stale", False, "relay fra"),
+        ("nodekey:ffff", "active", False, None),
+    ]
+    exit, phone, _ = tunnels
+    assert exit.allowed == ("100.64.0.2/32", "fd7a:115c:a1e0::2/128", "0.0.0.0/0", "::/0")
+    assert (exit.received, exit.sent, exit.interface) == (1234, 5678, "tailscale0")
+    assert exit.last_sign is not None
+    assert phone.last_sign is not None
+    assert "login.tailscale.com" not in str(tunnels)
+
+
+def test_a_tailscale_that_is_stopped_has_tunnels_that_are_down() -> None:
+    told = json.loads((SAMPLES / "tailscale_status.json").read_text()) | {"BackendState": "Stopped"}
+
+    assert {t.status for t in tailscale.read_status(json.dumps(told))} == {"down"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"BackendState": 1, "Peer": [1]}', "[" * 100_000])
+def test_another_shape_of_tailscale_is_broken(text: str) -> None:
+    with pytest.raises(Broken):
+        tailscale.read_status(text)
+
+
+POLICIES = """src 10.1.0.0/24 dst 10.2.0.0/24 
+\tdir out priority 375423 
+\ttmpl src 192.0.2.1 dst 192.0.2.2
+\t\tproto esp spi 0xc1e8d0a1 reqid 1 mode tunnel
+src 10.1.0.0/24 dst 0.0.0.0/0 
+\tdir out priority 375424 
+\ttmpl src 192.0.2.1 dst 192.0.2.2
+\t\tproto esp reqid 1 mode tunnel
+src 10.2.0.0/24 dst 10.1.0.0/24 
+\tdir in priority 375423 
+\ttmpl src 192.0.2.2 dst 192.0.2.1
+\t\tproto esp reqid 1 mode tunnel
+src 10.1.0.0/24 dst 10.3.0.0/24 
+\tdir out priority 375423 
+\ttmpl src 192.0.2.1 dst 192.0.2.3
+\t\tproto esp reqid 2 mode tunnel
+src 0.0.0.0/0 dst 0.0.0.0/0 
+\tsocket out priority 0 
+"""
+STATES = """src 192.0.2.1 dst 192.0.2.2
+\tproto esp spi 0xc1e8d0a1(3253260449) reqid 1(0x00000001) mode tunnel
+\treplay-window 0 seq 0x00000000 flag af-unspec (0x00100000)
+\tauth-trunc hmac(sha256) <<Keys hidden>> (256 bits) 128
+\tlifetime config:
+\t  limit: soft (INF)(bytes), hard (INF)(bytes)
+\tlifetime current:
+\t  2048(bytes), 12(packets)
+\t  add 2026-11-28 16:51:47 use 2026-11-28 16:51:49
+src 192.0.2.2 dst 192.0.2.1
+\tproto esp spi 0xc0000001(3221225473) reqid 1(0x00000001) mode tunnel
+\tlifetime current:
+\t  1024(bytes), 6(packets)
+src 192.0.2.1 dst 192.0.2.3
+\tproto esp spi 0x00000000(0) reqid 2(0x00000002) mode tunnel
+"""
+
+
+def test_an_ipsec_tunnel_is_active_where_there_are_associations_both_ways() -> None:
+    assert ipsec.read_tunnels(POLICIES, STATES) == (
+        [
+            Tunnel(
+                "ipsec", "active", None, "192.0.2.2", "192.0.2.2",
+                allowed=("10.2.0.0/24", "0.0.0.0/0"), carries=True, received=1024, sent=2048,
+            ),
+            Tunnel(
+                "ipsec", "down", None, "192.0.2.3", "192.0.2.3", allowed=("10.3.0.0/24",), carries=False
+            ),
+        ],
+        0,
+    )  # fmt: skip
+
+
+def test_moments_and_statuses_of_odd_clocks() -> None:
+    assert moment(0) is None
+    assert moment(1e30) is None
+    assert status_of(True, 0) == "stale"
+    assert status_of(True, time.time()) == "active"
+    assert status_of(False, time.time()) == "down"
+
+
+@given(st.data())
+def test_no_text_is_a_fault_of_a_reader(data: st.DataObject) -> None:
+    words = st.sampled_from(
+        sorted({*VERSION_1.split(","), *VERSION_2.split("\n"), *POLICIES.split("\n"), KEY, "\t", ","})
+    )
+    text = data.draw(st.lists(st.one_of(words, st.text(max_size=10))).map("\n".join))
+
+    status = read_status(text)
+    openvpn.read_configuration(text)
+    ipsec.read_tunnels(text, text)
+    peers, _ = wireguard.read_peers(dict.fromkeys(wireguard.COLUMNS, text))
+
+    assert all(client.name for client in status.clients)
+    assert all(len(key) == 44 for _, key in peers)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["BackendState", "Peer", "TUN", "DNSName", "ExitNode", "AllowedIPs", "LastSeen", "x"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+@given(JSON)
+def test_no_json_is_a_fault_of_the_reader(told: Any) -> None:
+    with suppress(Broken):
+        tailscale.read_status(json.dumps({"BackendState": "Running", "Peer": {"k": told}}))

@@ -1,0 +1,234 @@
+"""Tunnels between two namespaces beside what `wg` and OpenVPN say of them, and no key among what is kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rigs import cache
+from tests.rigs.looking import look
+from tests.rigs.networks import Side, joined, wait_for
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def sides() -> Iterator[tuple[Side, Side]]:
+    how = "as root: apt-get install wireguard-go wireguard-tools openvpn openssl"
+    cache.need_programs("tunnels", "wireguard-go", "wg", "openvpn", "openssl", how=how)
+    if not Path("/dev/net/tun").exists():
+        cache.missing("/dev/net/tun", "as root: modprobe tun")
+    with joined() as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def wireguard(sides: tuple[Side, Side]) -> tuple[list[str], list[str]]:
+    """The interfaces of a WireGuard tunnel, and all of its secrets."""
+    names = [f"wg{side.name[-6:]}" for side in sides]
+    secrets, public = [], []
+    for side, name in zip(sides, names, strict=True):
+        side.start("wireguard-go", "--foreground", name)
+        secrets.append(side.run("wg", "genkey").strip())
+        key = subprocess.run(["wg", "pubkey"], input=secrets[-1].encode(), capture_output=True, check=True)
+        public.append(key.stdout.decode().strip())
+        (side.folder / "key").write_text(secrets[-1])
+    secrets.append(sides[0].run("wg", "genpsk").strip())
+    for number, (side, name) in enumerate(zip(sides, names, strict=True)):
+        wait_for(lambda side=side, name=name: name in side.run("wg", "show", "interfaces"))
+        (side.folder / "psk").write_text(secrets[-1])
+        side.run("ip", "address", "add", f"10.9.0.{number + 1}/24", "dev", name)
+        side.run("ip", "link", "set", name, "up")
+        other = sides[1 - number]
+        side.run(
+            *("wg", "set", name, "private-key", str(side.folder / "key"), "listen-port", "51820", "peer"),
+            *(public[1 - number], "preshared-key", str(side.folder / "psk")),
+            *("endpoint", f"{other.address}:51820", "allowed-ips", "10.9.0.0/24,fd00::/64"),
+            *("persistent-keepalive", "1"),
+        )
+    wait_for(lambda: not sides[0].run("wg", "show", names[0], "latest-handshakes").strip().endswith("\t0"))
+    return names, secrets
+
+
+def tunnels(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [node for node in found["nodes"] if node["type"] == kind]
+
+
+def shown(side: Side, interface: str, column: str) -> list[str]:
+    [line] = side.run("wg", "show", interface, column).strip().split("\n")
+    return line.split("\t")
+
+
+def test_a_wireguard_peer_is_what_wg_shows_without_any_key(
+    sides: tuple[Side, Side], wireguard: tuple[list[str], list[str]]
+) -> None:
+    here, name = sides[0], wireguard[0][0]
+
+    found = look(here.enter, "vpn")
+
+    assert found["unobserved"] == {}
+    [tunnel] = tunnels(found, "wireguard")  # the other end's socket is seen, and is another namespace's
+    assert tunnel["interface"] == name
+    assert [tunnel["peer"], tunnel["peer_endpoint"]] == shown(here, name, "endpoints")
+    assert [tunnel["peer"], " ".join(tunnel["allowed_ips"])] == shown(here, name, "allowed-ips")
+    assert tunnel["status"] == "active"
+    assert tunnel["last_handshake"] is not None
+    assert 0 < tunnel["received_bytes"] <= int(shown(here, name, "transfer")[1])
+    assert 0 < tunnel["sent_bytes"] <= int(shown(here, name, "transfer")[2])
+    assert tunnels(found, "tun") == []
+    path = f"VPNConnection//wireguard/{name}/"
+    assert [end for start, kind, end in found["edges"] if start.startswith(path) and kind == "OVER"] == [
+        f"NetworkInterface//{name}"
+    ]
+    # no key among what is kept
+    kept = json.dumps(found)
+    assert [secret for secret in wireguard[1] if secret[:-1] in kept] == []
+
+
+CARRIERS = "from watchman_mcp.machine.ways import carriers; print(*carriers())"
+
+
+@pytest.mark.parametrize(
+    ("ways", "carries"),
+    [
+        (["default dev {wg}"], True),
+        (["0.0.0.0/1 dev {wg}", "128.0.0.0/1 dev {wg}"], True),
+        (["0.0.0.0/1 dev {wg}"], False),
+        (["default via 192.0.2.2 dev wire", "default dev {wg} metric 500"], False),
+        (["default via 192.0.2.2 dev wire", "default dev {wg} table 51820"], True),
+        (["default via 192.0.2.2 dev wire"], False),
+        ([], False),
+    ],
+)
+def test_the_tunnel_that_carries_the_internet_is_the_one_that_the_kernel_takes(
+    sides: tuple[Side, Side], wireguard: tuple[list[str], list[str]], ways: list[str], carries: bool
+) -> None:
+    here, name = sides[0], wireguard[0][0]
+    ruled = any("table" in way for way in ways)
+    for way in ways:
+        here.run("ip", "route", "add", *way.format(wg=name).split())
+    if ruled:  # as wg-quick does it
+        here.run("ip", "rule", "add", "not", "fwmark", "51820", "table", "51820")
+    try:
+        told = here.run(sys.executable, "-c", CARRIERS)
+    finally:
+        for way in ways:
+            here.run("ip", "route", "del", *way.format(wg=name).split())
+        if ruled:
+            here.run("ip", "rule", "del", "table", "51820")
+
+    assert (name in told.split()) is carries
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of a server and one of a client."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("server", "client"):
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "ec", "-nodes"),
+                *("-pkeyopt", "ec_paramgen_curve:prime256v1"),
+                *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN=rig-{name}"),
+            ],
+            cwd=folder, check=True, capture_output=True, timeout=20,
+        )  # fmt: skip
+    return folder
+
+
+def fingerprint(folder: Path, name: str) -> str:
+    words = ["openssl", "x509", "-in", f"{name}.crt", "-noout", "-fingerprint", "-sha256"]
+    return (
+        subprocess.run(words, cwd=folder, check=True, capture_output=True)
+        .stdout.decode()
+        .split("=")[1]
+        .strip()
+    )
+
+
+def test_the_ends_of_openvpn_are_told_of_status_files_of_every_version(
+    sides: tuple[Side, Side], certificates: Path
+) -> None:
+    here, there = sides
+    for version in (1, 2, 3):
+        (here.folder / f"server{version}.conf").write_text(
+            f"server 10.{version}.0.0 255.255.255.0\ntopology subnet\nport 119{version}\n"
+            f"dev ov{version}\ndev-type tun\n"
+            f"dh none\ncert {certificates}/server.crt\nkey {certificates}/server.key\nkeepalive 1 10\n"
+            f"peer-fingerprint {fingerprint(certificates, 'client')}\nstatus server{version}.status 1\n"
+            f"status-version {version}\n"
+        )
+        here.start("openvpn", "--cd", str(here.folder), "--config", f"server{version}.conf")
+        (there.folder / f"client{version}.conf").write_text(
+            f"client\ndev tun\nnobind\nremote {here.address} 119{version}\ncert {certificates}/client.crt\n"
+            f"key {certificates}/client.key\npeer-fingerprint {fingerprint(certificates, 'server')}\n"
+            f"status client{version}.status 1\n"
+        )
+        there.start("openvpn", f"client{version}.conf")
+    for version in (1, 2, 3):
+        place = here.folder / f"server{version}.status"
+        wait_for(lambda place=place: place.exists() and "rig-client" in place.read_text(), 30, "a client")
+        place = there.folder / f"client{version}.status"
+        wait_for(lambda place=place: place.exists() and "END" in place.read_text(), 30, "a status")
+
+    served, connected = look(here.enter, "vpn"), look(there.enter, "vpn")
+
+    assert served["unobserved"] == connected["unobserved"] == {}
+    assert {
+        (t["interface"], t["peer"], t["status"], t["allowed_ips"][0]) for t in tunnels(served, "openvpn")
+    } == {(f"ov{version}", "rig-client", "active", f"10.{version}.0.2") for version in (1, 2, 3)}
+    assert all(t["peer_endpoint"].startswith(f"{there.address}:") for t in tunnels(served, "openvpn"))
+    since = [t["connected_at"] for t in tunnels(served, "openvpn")]
+    assert len(set(since)) <= 3
+    assert all(since)
+    held = {t["peer"]: t["interface"] for t in tunnels(connected, "openvpn")}
+    assert held.keys() == {f"{here.address}:119{version}" for version in (1, 2, 3)}
+    shown = there.run("ip", "-j", "link", "show", "type", "tun")
+    assert set(held.values()) <= {link["ifname"] for link in json.loads(shown)}
+    assert {t["status"] for t in tunnels(connected, "openvpn")} == {"active"}
+    assert "PRIVATE" not in json.dumps([served, connected])
+
+
+def test_a_tun_device_of_an_unknown_program_is_told_and_one_of_a_virtual_machine_is_not(
+    sides: tuple[Side, Side],
+) -> None:
+    here = sides[0]
+    here.run("ip", "tuntap", "add", "dev", "mystery", "mode", "tun")
+    here.run("ip", "tuntap", "add", "dev", "guest", "mode", "tap")
+    here.run("ip", "link", "add", "br0", "type", "bridge")
+    here.run("ip", "link", "set", "guest", "master", "br0")
+    try:
+        found = tunnels(look(here.enter, "vpn"), "tun")
+    finally:
+        for name in ("mystery", "guest", "br0"):
+            here.run("ip", "link", "delete", name)
+
+    assert [(tunnel["interface"], tunnel["status"]) for tunnel in found] == [("mystery", "down")]
+
+
+def test_policies_of_ipsec_without_associations_are_tunnels_that_are_down(sides: tuple[Side, Side]) -> None:
+    here = sides[1]
+    here.run(
+        *("ip", "xfrm", "policy", "add", "src", "10.1.0.0/24", "dst", "10.2.0.0/24", "dir", "out"),
+        *("tmpl", "src", "192.0.2.2", "dst", "192.0.2.1", "proto", "esp", "reqid", "1", "mode", "tunnel"),
+    )
+    try:
+        found = tunnels(look(here.enter, "vpn"), "ipsec")
+    finally:
+        here.run("ip", "xfrm", "policy", "flush")
+
+    assert [(one["peer"], one["status"], one["allowed_ips"]) for one in found] == [
+        ("192.0.2.1", "down", ["10.2.0.0/24"])
+    ]
+
+
+def test_tunnels_are_not_looked_for_where_the_settings_say_so(sides: tuple[Side, Side]) -> None:
+    found = look(sides[0].enter, "vpn", settings={"network": {"track_vpn": False}})
+
+    assert found["raises"] == "Absent: [network] track_vpn is false"

@@ -1,0 +1,129 @@
+"""Tunnels to other machines: WireGuard, OpenVPN, Tailscale, IPsec, and tun devices of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from watchman_mcp.errors import Absent
+from watchman_mcp.machine.tunnels import ACTIVE, DOWN, Link, Tunnel, links
+from watchman_mcp.machine.tunnels.ipsec import ask_ipsec
+from watchman_mcp.machine.tunnels.openvpn import processes, tunnels_of
+from watchman_mcp.machine.tunnels.tailscale import ask_tailscale
+from watchman_mcp.machine.tunnels.wireguard import ask_wireguard
+from watchman_mcp.machine.tunnels.wireguard import tunnels_of as tunnels_of_peers
+from watchman_mcp.machine.ways import carriers
+from watchman_mcp.schema import Edge, path_of
+from watchman_mcp.schema.network import OVER, NetworkInterface, VPNConnection
+
+from . import Collector, Look
+
+WIREGUARD_SOCKETS, TAILSCALE_SOCKETS = "/run/wireguard", "/run/tailscale"
+OPENVPN_FOLDERS = ("/run/openvpn", "/run/openvpn-client", "/run/openvpn-server")
+_TUNS = ("tun", "tap")
+
+
+def collect(look: Look) -> Iterator[VPNConnection | Edge]:
+    """Every tunnel.
+
+    Raises: Absent (the settings want none, or another machine's files are read).
+    """
+    if not look.settings.network.track_vpn:
+        raise Absent("[network] track_vpn is false")
+    if not look.machine.live:
+        raise Absent("tunnels are asked of a running machine and this one is read as files")
+    known = links()
+    decided: frozenset[str] | None = None
+    with look.part(f"{look.scope}:ways"):
+        decided = carriers()
+    named: set[str] = set()
+    kinds: dict[str, Callable[[Look, list[Link], set[str]], list[Tunnel]]] = {
+        "wireguard": _wireguard,
+        "openvpn": _openvpn,
+        "tailscale": _tailscale,
+        "ipsec": _ipsec,
+        "tun": _others,
+    }
+    for kind, ask in kinds.items():
+        with look.part(f"{look.scope}:{kind}"):
+            for tunnel in ask(look, known, named):
+                node = _node(tunnel, decided)
+                yield node
+                if tunnel.interface:
+                    yield Edge(OVER, node.node_id, path_of(NetworkInterface, None, tunnel.interface))
+
+
+def _node(tunnel: Tunnel, decided: frozenset[str] | None) -> VPNConnection:
+    carries = tunnel.carries
+    if carries is None and decided is not None and tunnel.interface:
+        carries = tunnel.interface in decided
+    return VPNConnection(
+        type=tunnel.type,
+        interface=tunnel.interface,
+        peer=tunnel.peer,
+        peer_endpoint=tunnel.endpoint,
+        status=tunnel.status,
+        connected_at=tunnel.connected_at,
+        last_handshake=tunnel.last_sign,
+        allowed_ips=list(tunnel.allowed) or None,
+        carries_default=carries,
+        received_bytes=tunnel.received,
+        sent_bytes=tunnel.sent,
+    )
+
+
+def _wireguard(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
+    """Peers of the kernel's interfaces, and of programs that leave a socket as these do."""
+    named.update(link.name for link in known if link.kind == "wireguard")
+    if not named and not look.machine.files.exists(WIREGUARD_SOCKETS):
+        raise Absent("no interface is WireGuard's")
+    interfaces, peers, unreadable = ask_wireguard(look.machine.commands)
+    named.update(interfaces)
+    if unreadable:
+        look.cannot(f"{look.scope}:lines", f"{unreadable} lines of wg cannot be read and were left out")
+    # A program's socket can be seen from other network namespaces too.
+    return tunnels_of_peers(peers, {link.name: link.up for link in known})
+
+
+def _openvpn(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
+    found: list[Tunnel] = []
+    for process in processes():
+        tunnels, lost = tunnels_of(look.machine.files, process, known)
+        found += tunnels
+        named.update(tunnel.interface for tunnel in tunnels if tunnel.interface)
+        named.update({process.interface} if process.interface else ())
+        for what in lost:
+            look.cannot(f"{look.scope}:{process.pid}", f"cannot be told: {what}")
+    return found
+
+
+def _tailscale(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
+    here = any(link.name == "tailscale0" for link in known)
+    if not here and not look.machine.files.exists(TAILSCALE_SOCKETS):
+        raise Absent("Tailscale does not run")
+    named.update({"tailscale0"} if here else ())
+    return ask_tailscale(look.machine.commands)
+
+
+def _ipsec(look: Look, _known: list[Link], _named: set[str]) -> list[Tunnel]:
+    tunnels, unreadable = ask_ipsec(look.machine.commands)
+    if unreadable:
+        look.cannot(f"{look.scope}:lines", f"{unreadable} parts of `ip xfrm` cannot be read")
+    return tunnels
+
+
+def _others(_look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
+    """Devices of programs that are not known here; one that belongs to a bridge is a virtual machine's."""
+    return [
+        Tunnel("tun", ACTIVE if link.up and link.running else DOWN, link.name)
+        for link in known
+        if link.kind in _TUNS and link.name not in named and not link.master
+    ]
+
+
+collector = Collector(
+    collect,
+    emits=(VPNConnection, OVER),
+    every=lambda settings: settings.network.scan_interval,
+    watch=(WIREGUARD_SOCKETS, TAILSCALE_SOCKETS, *OPENVPN_FOLDERS),
+    feature="network_scanning",
+)

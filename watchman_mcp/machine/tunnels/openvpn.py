@@ -1,0 +1,184 @@
+"""The OpenVPN processes that run, what they were told, and the interface that each holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from watchman_mcp.errors import Absent, Broken, Denied
+from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.running import running
+
+from . import ACTIVE, DOWN, FRESH, STALE, Link, Tunnel, moment, status_of
+from .openvpn_status import Client, read_status
+
+_WANTED = frozenset({"cd", "config", "dev", "mode", "remote", "server", "status"})
+_INTERFACE = re.compile(rb"^iff:\s*(\S+)$", re.MULTILINE)
+_INLINE = re.compile(r"<(/?)([a-z0-9-]+)>")
+_TUN = "/dev/net/tun"
+_FILE_CAP = 4 << 20
+Options = dict[str, list[str]]
+
+
+@dataclass
+class Process:
+    """One OpenVPN that runs."""
+
+    pid: int
+    options: Options = field(default_factory=dict)
+    directory: str = "/"
+    interface: str | None = None
+
+
+def processes() -> Iterator[Process]:
+    """Those of this network namespace; one that ends meanwhile is passed over.
+
+    Raises: Denied (of one's namespace).
+    """
+    own = os.stat("/proc/self/ns/net")
+    for pid in running({b"openvpn"}):
+        try:
+            other = os.stat(f"/proc/{pid}/ns/net")
+            if (other.st_dev, other.st_ino) != (own.st_dev, own.st_ino):
+                continue
+            with open(f"/proc/{pid}/cmdline", "rb") as stream:
+                words = os.fsdecode(stream.read(1 << 20)).split("\0")[1:-1]
+            yield Process(pid, read_words(words), os.readlink(f"/proc/{pid}/cwd"), _interface(pid))
+        except FileNotFoundError:
+            continue
+        except PermissionError as error:
+            raise Denied(f"the OpenVPN process {pid} may not be looked at by this user") from error
+
+
+def read_words(words: Iterable[str]) -> Options:
+    """The options of a command line that bear on status and interface; a lone word is the configuration."""
+    options: Options = {}
+    name = "config"
+    for word in words:
+        if word.startswith("--"):
+            name = word.removeprefix("--")
+            if name in _WANTED:
+                options[name] = []
+        elif name in _WANTED:
+            options.setdefault(name, []).append(word)
+    return options
+
+
+def read_configuration(text: str) -> Options:
+    """The same options of a configuration file; what stands within tags, such as keys, is passed over."""
+    options: Options = {}
+    within = ""
+    for line in text.split("\n"):
+        tag = _INLINE.fullmatch(line.strip())
+        if tag is not None:
+            within = "" if tag[1] else within or tag[2]
+        elif not within:
+            words = _words(line)
+            if words and words[0].removeprefix("--") in _WANTED:
+                # The first of several remotes is tried first; of others the last one counts.
+                name = words[0].removeprefix("--")
+                if name != "remote" or name not in options:
+                    options[name] = words[1:]
+    return options
+
+
+def _words(line: str) -> list[str]:
+    """The words of a line, quoted ones without their quotes, up to a comment."""
+    found = []
+    for part in re.finditer(r"\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([#;].*)|([^\s#;\"'][^\s]*)", line):
+        if part[3] is not None:
+            break
+        word = next(group for group in (part[1], part[2], part[4]) if group is not None)
+        found.append(re.sub(r"\\(.)", r"\1", word) if part[2] is None else word)
+    return found
+
+
+def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[list[Tunnel], list[str]]:
+    """The tunnels of one process, and what of them cannot be told.
+
+    Raises: Denied, Broken (its configuration or status file).
+    """
+    lost: list[str] = []
+    options = _settled(files, process, lost)
+    interface = process.interface or next(iter(options.get("dev", [])), None)
+    link = next((one for one in links if one.name == interface), None)
+    up = link is not None and link.up
+    path = next(iter(options.get("status", [])), "")
+    endpoint = ":".join(options.get("remote", [])[:2]) or None
+    single = Tunnel(
+        "openvpn",
+        ACTIVE if up else DOWN,
+        link.name if link else None,
+        endpoint or f"process {process.pid}",
+        endpoint=endpoint,
+    )
+    serves = "server" in options or options.get("mode") == ["server"]
+    if not path:
+        lost += [f"{interface or process.pid}: its clients, for it writes no status file"] if serves else []
+        return ([] if serves else [single]), lost
+    try:
+        path = _path(process, options, path)
+        status, written = read_status(files.text(path, _FILE_CAP)), files.stat(path).mtime
+    except Absent:
+        return ([] if serves else [single]), lost  # it is not written yet
+    if status.unreadable:
+        lost.append(f"{status.unreadable} lines of {path}")
+    if not status.server:
+        return [single._replace(received=status.received, sent=status.sent)], lost
+    fresh = status_of(up, written, _interval(options) + FRESH)
+    return list(_clients(status.clients, single._replace(status=fresh))), lost
+
+
+def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:
+    names = [client.name for client in clients]
+    for client in clients:
+        twice = names.count(client.name) > 1 if len(names) < 1_000 else True
+        yield single._replace(
+            peer=f"{client.name} {client.address}" if twice else client.name,
+            endpoint=client.address,
+            connected_at=moment(client.since),
+            last_sign=moment(client.seen),
+            allowed=tuple(client.networks),
+            received=client.received,
+            sent=client.sent,
+        )
+
+
+def _settled(files: Files, process: Process, lost: list[str]) -> Options:
+    """The options of the configuration and, before them, of the command line."""
+    options = dict(process.options)
+    for name in process.options.get("config", []):
+        try:
+            options = read_configuration(files.text(_path(process, options, name), _FILE_CAP)) | options
+        except (Absent, Denied, Broken) as error:
+            lost.append(str(error))
+    return options
+
+
+def _path(process: Process, options: Options, name: str) -> str:
+    return os.path.join(process.directory, *options.get("cd", [])[:1], name)
+
+
+def _interval(options: Options) -> float:
+    words = options.get("status", [])
+    return float(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdecimal() else 60.0
+
+
+def _interface(pid: int) -> str | None:
+    """The interface whose other end a process holds; None where it holds none, or that may not be seen."""
+    with suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") != _TUN:
+                    continue
+                with open(f"/proc/{pid}/fdinfo/{descriptor}", "rb") as stream:
+                    found = _INTERFACE.search(stream.read(4096))
+                if found:
+                    return os.fsdecode(found[1])
+    return None
+
+
+__all__ = ("STALE", "Process", "processes", "read_configuration", "read_words", "tunnels_of")

@@ -1,0 +1,138 @@
+"""OpenVPN's status files, of its versions 1, 2 and 3; text in, values out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_FORMATS = ("%Y-%m-%d %H:%M:%S", "%a %b %d %H:%M:%S %Y")
+_UNNAMED = "UNDEF"
+"""Who has not said yet who it is."""
+# Version 1 has its tables one after the other, below these titles.
+_TITLES = {
+    "OpenVPN CLIENT LIST": "CLIENT_LIST",
+    "ROUTING TABLE": "ROUTING_TABLE",
+    "GLOBAL STATS": "GLOBAL_STATS",
+}
+_COUNTERS = ("TCP/UDP read bytes", "TCP/UDP write bytes")
+
+
+@dataclass
+class Client:
+    """One client that is connected to a server."""
+
+    name: str
+    address: str
+    received: int | None
+    sent: int | None
+    since: float
+    """A moment of the Unix clock; 0: unknown."""
+    networks: list[str] = field(default_factory=list)
+    seen: float = 0
+
+
+@dataclass
+class Status:
+    """What a status file says; `unreadable` counts its lines that say nothing."""
+
+    server: bool = False
+    clients: list[Client] = field(default_factory=list)
+    received: int | None = None
+    sent: int | None = None
+    complete: bool = False
+    """Whether the file was written to its end."""
+    unreadable: int = 0
+
+
+def read_status(text: str) -> Status:
+    """What a status file says."""
+    status = Status()
+    tables: dict[str, list[str]] = {}
+    current = ""
+    for line in text.split("\n"):
+        line = line.rstrip("\r")
+        if not line:
+            continue
+        # Version 3 is version 2 with tabs, and no name in it holds one.
+        cells = line.split("\t") if "\t" in line else line.split(",")
+        if line == "END":
+            status.complete = True
+        elif line in _TITLES:
+            current = _TITLES[line]
+        elif cells[0] == "HEADER" and len(cells) > 2:
+            tables[cells[1]] = cells[2:]
+        elif current in ("CLIENT_LIST", "ROUTING_TABLE") and current not in tables:
+            if cells[0] != "Updated":
+                tables[current] = cells
+        else:
+            _row(status, tables, current, cells)
+    status.server = "CLIENT_LIST" in tables
+    return status
+
+
+def _row(status: Status, tables: Mapping[str, list[str]], current: str, cells: list[str]) -> None:
+    name = cells[0]
+    if name in ("CLIENT_LIST", "ROUTING_TABLE") and name in tables and not current:
+        current, cells = name, cells[1:]
+    if current in ("CLIENT_LIST", "ROUTING_TABLE"):
+        columns = tables[current]
+        if len(cells) != len(columns):
+            status.unreadable += 1
+            return
+        row = dict(zip(columns, cells, strict=True))
+        if current == "CLIENT_LIST":
+            _client(status, row)
+        else:
+            _route(status, row)
+    elif name == _COUNTERS[0]:
+        status.received = _count(cells[-1])
+    elif name == _COUNTERS[1]:
+        status.sent = _count(cells[-1])
+    elif len(cells) < 2 and name != "OpenVPN STATISTICS":
+        status.unreadable += 1
+
+
+def _client(status: Status, row: Mapping[str, str]) -> None:
+    name = row.get("Common Name", "")
+    if name == _UNNAMED:
+        return
+    if not name or "Real Address" not in row:
+        status.unreadable += 1
+        return
+    client = Client(
+        name,
+        row["Real Address"],
+        _count(row.get("Bytes Received", "")),
+        _count(row.get("Bytes Sent", "")),
+        _moment(row, "Connected Since"),
+    )
+    client.networks += [row[key] for key in ("Virtual Address", "Virtual IPv6 Address") if row.get(key)]
+    status.clients.append(client)
+
+
+def _route(status: Status, row: Mapping[str, str]) -> None:
+    for client in status.clients:
+        if (client.name, client.address) == (row.get("Common Name"), row.get("Real Address")):
+            # A C after it says that the route was learned of a packet.
+            network = row.get("Virtual Address", "").rstrip("C")
+            if network and network not in client.networks:
+                client.networks.append(network)
+            client.seen = max(client.seen, _moment(row, "Last Ref"))
+
+
+def _moment(row: Mapping[str, str], column: str) -> float:
+    """The moment of a column: as a number where there is one, else as words in the machine's own zone."""
+    number = _count(row.get(f"{column} (time_t)", ""))
+    if number is not None:
+        return float(number)
+    for form in _FORMATS:
+        try:
+            return time.mktime(time.strptime(row.get(column, ""), form))
+        except (ValueError, OverflowError):
+            continue
+    return 0
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None

@@ -1,0 +1,90 @@
+"""Tailscale's peers, as `tailscale status --json` tells them; its links for logging in are not kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from watchman_mcp.errors import Absent, Broken, Denied
+from watchman_mcp.machine.commands import Commands
+
+from . import ACTIVE, DOWN, STALE, Tunnel
+
+INTERFACE = "tailscale0"
+
+
+def ask_tailscale(commands: Commands) -> list[Tunnel]:
+    """The tunnels of a Tailscale that runs.
+
+    Raises: Absent (no tailscale, or it does not run), Denied, Broken.
+    """
+    told = commands.run(["tailscale", "status", "--json"], timeout=5)
+    if told.code != 0 and not told.stdout.startswith("{"):
+        why = told.stderr.strip().split("\n")[-1][:200]
+        if "ermission denied" in why or "access denied" in why.lower():
+            raise Denied(f"Tailscale may not be asked by this user: {why}")
+        if "failed to connect" in why or "not running" in why or "doesn't appear to be running" in why:
+            raise Absent("Tailscale does not run")
+        raise Broken(f"tailscale says: {why or 'nothing'}; run `tailscale status` by hand")
+    return read_status(told.stdout)
+
+
+def read_status(text: str) -> list[Tunnel]:
+    """The tunnels of the JSON of `tailscale status`.
+
+    Raises: Broken.
+    """
+    try:
+        status = json.loads(text)
+        running = status["BackendState"] == "Running"
+        # In its userspace mode there is no interface.
+        interface = INTERFACE if status.get("TUN", True) else None
+        return list(_peers(status.get("Peer") or {}, running, interface))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Broken(
+            "tailscale answers in another shape than it is known; run `tailscale status --json` by hand"
+        ) from error
+
+
+def _peers(peers: Mapping[str, Any], running: bool, interface: str | None) -> Iterator[Tunnel]:
+    named: set[str] = set()
+    for key, peer in sorted(peers.items()):
+        if peer.get("ShareeNode"):  # one of others that this machine is only shared with
+            continue
+        name = str(peer.get("DNSName") or "").rstrip(".") or str(peer.get("HostName") or "")
+        if not name or name in named:
+            name = str(peer.get("PublicKey") or key)
+        named.add(name)
+        status = DOWN if not running else ACTIVE if peer.get("Online") else STALE
+        exits = bool(peer.get("ExitNode"))
+        yield Tunnel(
+            "tailscale",
+            status,
+            interface,
+            name,
+            endpoint=_text(peer.get("CurAddr")) or (f"relay {peer['Relay']}" if peer.get("Relay") else None),
+            last_sign=_time(peer.get("LastHandshake")) or _time(peer.get("LastSeen")),
+            allowed=tuple(str(net) for net in peer.get("AllowedIPs") or peer.get("TailscaleIPs") or ()),
+            carries=exits and running,
+            received=_count(peer.get("RxBytes")),
+            sent=_count(peer.get("TxBytes")),
+        )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _time(value: Any) -> datetime | None:
+    """A moment as Go writes it; its zero, in the year 1, is none."""
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None and found.year > 1 else None

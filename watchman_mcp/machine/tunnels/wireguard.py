@@ -1,0 +1,91 @@
+"""WireGuard's peers, of the kernel's interfaces and of programs', as `wg` tells them.
+
+Each column is asked for alone: the commands that tell all at once tell the private keys too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from watchman_mcp.errors import Broken, Denied
+from watchman_mcp.machine.commands import Commands
+
+from . import FRESH, Tunnel, moment, status_of
+
+COLUMNS = ("peers", "endpoints", "allowed-ips", "latest-handshakes", "transfer", "persistent-keepalive")
+_KEY_LENGTH = 44
+Peers = dict[tuple[str, str], dict[str, list[str]]]
+
+
+def ask_wireguard(commands: Commands) -> tuple[set[str], Peers, int]:
+    """Interfaces, the columns of each peer by interface and key, and how many lines cannot be read.
+
+    Raises: Absent (no wg), Denied, Broken.
+    """
+    texts = {column: _ask(commands, "all", column) for column in COLUMNS}
+    peers, unreadable = read_peers(texts)
+    return set(_ask(commands, "interfaces").split()), peers, unreadable
+
+
+def read_peers(texts: Mapping[str, str]) -> tuple[Peers, int]:
+    """The columns of each peer, from what `wg show all COLUMN` prints."""
+    peers: Peers = {}
+    unreadable = 0
+    for column, text in texts.items():
+        for line in text.split("\n"):
+            if not line:
+                continue
+            interface, _, rest = line.partition("\t")
+            key, *values = rest.split("\t")
+            if len(key) != _KEY_LENGTH or not interface:
+                unreadable += 1
+            elif column == "peers":
+                peers.setdefault((interface, key), {})
+            # One that came after the first question is left to the next look.
+            elif (interface, key) in peers:
+                peers[interface, key][column] = values
+    return peers, unreadable
+
+
+def tunnels_of(peers: Peers, up: Mapping[str, bool]) -> list[Tunnel]:
+    """The tunnel to each peer, of the interfaces that are here, each with whether it is up."""
+    return [
+        _tunnel(interface, key, columns, up[interface])
+        for (interface, key), columns in peers.items()
+        if interface in up
+    ]
+
+
+def _tunnel(interface: str, key: str, columns: Mapping[str, list[str]], up: bool) -> Tunnel:
+    endpoint = next(iter(columns.get("endpoints", [])), "(none)")
+    allowed = next(iter(columns.get("allowed-ips", [])), "(none)")
+    sign = _number(columns, "latest-handshakes", 0) or 0
+    keepalive = _number(columns, "persistent-keepalive", 0) or 0
+    return Tunnel(
+        "wireguard",
+        status_of(up, sign, max(FRESH, 3 * keepalive)),
+        interface,
+        key,
+        endpoint=None if endpoint == "(none)" else endpoint,
+        last_sign=moment(sign),
+        allowed=() if allowed == "(none)" else tuple(allowed.split(" ")),
+        received=_number(columns, "transfer", 0),
+        sent=_number(columns, "transfer", 1),
+    )
+
+
+def _number(columns: Mapping[str, list[str]], column: str, place: int) -> int | None:
+    values = columns.get(column, [])
+    text = values[place] if place < len(values) else ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
+def _ask(commands: Commands, *words: str) -> str:
+    told = commands.run(["wg", "show", *words])
+    # What it cannot ask, it names among its complaints and goes on.
+    why = told.stderr.strip().split("\n")[-1][:200]
+    if "not permitted" in why or "ermission denied" in why:
+        raise Denied(f"WireGuard's peers may not be read by this user: {why}")
+    if told.code != 0:
+        raise Broken(f"wg says: {why or 'nothing'}; run `wg show` by hand")
+    return told.stdout
