@@ -18,7 +18,8 @@ from watchman_mcp.errors import InvalidRequest, StoreError
 from watchman_mcp.retention import apply
 from watchman_mcp.rules import RULES, SEVERITIES
 from watchman_mcp.schema import LABELS, Label
-from watchman_mcp.schema.network import DNSServer, FirewallChain, NetworkEndpoint, Route, VPNConnection
+from watchman_mcp.schema.firewall import FirewallChain
+from watchman_mcp.schema.network import DNSServer, NetworkEndpoint, Route, VPNConnection
 from watchman_mcp.settings import Alerts as AlertSettings
 from watchman_mcp.settings import Settings, load
 from watchman_mcp.store.sqlite import Store

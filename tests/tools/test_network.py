@@ -9,11 +9,10 @@ import pytest
 from tests.story import Story
 from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.schema import Label
+from watchman_mcp.schema.firewall import FirewallChain, FirewallRule
 from watchman_mcp.schema.network import (
     DNSServer,
     ExternalAddress,
-    FirewallChain,
-    FirewallRule,
     NetworkEndpoint,
     NetworkInterface,
     Route,

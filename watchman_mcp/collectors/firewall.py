@@ -16,8 +16,7 @@ from watchman_mcp.machine.firewall.model import Chain, Firewall, Rule
 from watchman_mcp.machine.firewall.reading import read_firewall
 from watchman_mcp.machine.firewall.summary import made_by, summary
 from watchman_mcp.schema import Edge, path_of
-from watchman_mcp.schema.firewall import FirewallManager
-from watchman_mcp.schema.network import HOLDS, FirewallChain, FirewallRule
+from watchman_mcp.schema.firewall import HOLDS, FirewallChain, FirewallManager, FirewallRule
 
 Row = FirewallChain | FirewallRule | FirewallManager | Edge
 MANAGERS: tuple[Callable[[Machine, Firewall], managers.Manager], ...] = (managers.ufw, managers.firewalld)

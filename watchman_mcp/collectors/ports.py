@@ -19,15 +19,19 @@ from ipaddress import ip_address
 from typing import NamedTuple, cast
 
 from watchman_mcp.errors import Absent
-from watchman_mcp.machine import network_namespaces
+from watchman_mcp.machine import netlink, network_namespaces
 from watchman_mcp.machine.accounts import read_users
 from watchman_mcp.machine.cgroups import container_of, numbered, unit_of
+from watchman_mcp.machine.firewall.exposure import Endpoint, Verdict, exposure
+from watchman_mcp.machine.firewall.places import places
+from watchman_mcp.machine.firewall.reading import read_firewall
 from watchman_mcp.machine.sockets import Inet, Unix, holders, survey
 from watchman_mcp.machine.sockets.holders import Holders
 from watchman_mcp.machine.sockets.survey import Survey
 from watchman_mcp.machine.unit_files import bare
 from watchman_mcp.schema import Edge, Label, path_of
-from watchman_mcp.schema.network import LISTENS_ON, ConnectionMetrics, NetworkEndpoint
+from watchman_mcp.schema.firewall import FirewallRule
+from watchman_mcp.schema.network import GOVERNS, LISTENS_ON, ConnectionMetrics, NetworkEndpoint
 from watchman_mcp.schema.services import Service
 
 from . import Collector, Look
@@ -89,6 +93,7 @@ class Known(NamedTuple):
     users: dict[int, str]
     groups: dict[int, str]
     """What /proc/PID/cgroup says of processes, by the number of their control group."""
+    judge: Judge
 
 
 def collect(look: Look) -> Iterator[Label | Edge]:
@@ -99,18 +104,21 @@ def collect(look: Look) -> Iterator[Label | Edge]:
     if not look.machine.live:
         raise Absent("ports are open on a running machine and this one is read as files; run Watchman on it")
     at = survey.now()
-    places = _places(look, at)
-    held = holders.find({inode for place in places for inode in place.inodes()})
+    found = _places(look, at)
+    held = holders.find({inode for place in found for inode in place.inodes()})
     files = look.machine.files
     users = read_users(files.text(USERS)) if files.exists(USERS) else {}
-    groups = numbered({number for place in places for number in place.groups(held)})
+    groups = numbered({number for place in found for number in place.groups(held)})
+    judge = Judge(look)
     peers: Counter[Peer] = Counter()
     unheld = False
-    for place in places:
+    for place in found:
         counted = _count(place, held, peers)
         with look.part(place.scope):
-            for endpoint in _endpoints(place, held, Known(users, groups), counted):
+            for endpoint in _endpoints(place, held, Known(users, groups, judge), counted):
                 yield endpoint
+                if isinstance(endpoint, Edge):
+                    continue
                 unheld = unheld or endpoint.process is None
                 if service := bare(endpoint.unit or ""):
                     yield Edge(LISTENS_ON, path_of(Service, "systemd", service), endpoint.node_id)
@@ -132,9 +140,9 @@ def _places(look: Look, at: float) -> list[Place]:
             surveys.append((scope, other.name, survey.there(other)))
     before = cast("dict[str, float]", look.marks.get("passing") or {})
     passing: dict[str, float] = {}
-    places = [_place(look, *one, Lasting(at, before, passing)) for one in surveys]
+    looked = [_place(look, *one, Lasting(at, before, passing)) for one in surveys]
     look.marks["passing"] = passing
-    return places
+    return looked
 
 
 class Lasting(NamedTuple):
@@ -169,15 +177,16 @@ def _address(one: Inet, interfaces: dict[int, str]) -> Address:
 
 def _endpoints(
     place: Place, held: Holders, known: Known, counted: Counter[Address]
-) -> Iterator[NetworkEndpoint]:
-    """The endpoints of one namespace."""
+) -> Iterator[NetworkEndpoint | Edge]:
+    """The endpoints of one namespace, each with the rules that decide who reaches it."""
     for address, group in place.listening.items():
         process = held.of(one.inode for one in group)
         inet = [one for one in group if isinstance(one, Inet)]
         families = {family for one in inet for family in one.families or ()}
         opener = known.groups.get(inet[0].group, "") if inet else ""
         uid = process.uid if process else group[0].uid
-        yield NetworkEndpoint(
+        verdict = known.judge(place, address, families)
+        endpoint = NetworkEndpoint(
             **address._asdict(),
             namespace=place.name,
             families=sorted(families) or None,
@@ -186,16 +195,32 @@ def _endpoints(
             user=None if uid is None else known.users.get(uid, str(uid)),
             unit=process.unit if process else unit_of(opener),
             container=process.container if process else container_of(opener),
-            exposure=exposure(address),
+            exposure=verdict and verdict.exposure,
+            decided_by=verdict and verdict.reasons or None,
             connections=counted[address] if address.protocol == "tcp" else None,
         )
+        yield endpoint
+        for rule in verdict.rules if verdict else ():
+            yield Edge(GOVERNS, path_of(FirewallRule, None, *rule.chain, rule.key), endpoint.node_id)
 
 
-def exposure(address: Address) -> str | None:
-    """Who can reach an endpoint, as far as its address alone tells."""
-    if address.address is None:
-        return None
-    return "loopback" if ip_address(address.address).is_loopback else "unknown"
+class Judge:
+    """Tells who can reach what listens, by the firewall and the interfaces of this namespace."""
+
+    def __init__(self, look: Look) -> None:
+        self._firewall = read_firewall(look.machine)
+        self._interfaces = places(netlink.look())
+
+    def __call__(self, place: Place, address: Address, families: set[str]) -> Verdict | None:
+        """The verdict; None for what no network leads to, and unknown for another namespace's."""
+        if address.address is None or address.port is None:
+            return None
+        if place.name is not None and not ip_address(address.address.partition("%")[0]).is_loopback:
+            return Verdict("unknown", ["it is in another network namespace, whose firewall is not read"])
+        endpoint = Endpoint(
+            address.protocol, address.address, address.port, address.interface, families == {"ipv6"}
+        )
+        return exposure(self._firewall, self._interfaces, endpoint)
 
 
 def _count(place: Place, held: Holders, peers: Counter[Peer]) -> Counter[Address]:
@@ -235,7 +260,8 @@ def _samples(look: Look, peers: Counter[Peer], at: float) -> Iterator[Connection
 
 collector = Collector(
     collect,
-    emits=(NetworkEndpoint, ConnectionMetrics, LISTENS_ON),
+    emits=(NetworkEndpoint, ConnectionMetrics, LISTENS_ON, GOVERNS),
     every=lambda settings: settings.network.scan_interval,
+    watch=("netlink:firewall", "netlink:address", "netlink:route"),
     feature="network_scanning",
 )

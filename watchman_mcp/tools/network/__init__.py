@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from watchman_mcp.errors import InvalidRequest
+from watchman_mcp.schema.firewall import FirewallRule
 from watchman_mcp.schema.network import (
     DNSServer,
     ExternalAddress,
-    FirewallRule,
     NetworkEndpoint,
     NetworkInterface,
     ReachMetrics,

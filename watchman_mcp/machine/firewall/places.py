@@ -1,0 +1,32 @@
+"""The interfaces of this machine as a judgement of who can reach it needs them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from watchman_mcp.machine.firewall.exposure import Interface
+from watchman_mcp.machine.netlink import Network
+
+DEFAULTS = {
+    ("ipv4", "default"): "default",
+    ("ipv6", "default"): "default6",
+    ("ipv4", "0.0.0.0/1"): "default",
+    ("ipv4", "128.0.0.0/1"): "default",
+    ("ipv6", "::/1"): "default6",
+    ("ipv6", "8000::/1"): "default6",
+    ("ipv6", "2000::/3"): "default6",
+}
+"""Routes that lead to the internet; tunnels take its halves."""
+
+
+def places(network: Network) -> list[Interface]:
+    """The interfaces that are up, with what their routes lead to, in whichever table."""
+    routed: dict[str, list[str]] = defaultdict(list)
+    for hop in network.routes:
+        if hop.interface and hop.type == "unicast":
+            routed[hop.interface].append(DEFAULTS.get((hop.family, hop.destination), hop.destination))
+    return [
+        Interface(one.name, tuple(one.networks), one.kind, tuple(dict.fromkeys(routed[one.name])))
+        for one in network.interfaces
+        if one.state == "UP"
+    ]
