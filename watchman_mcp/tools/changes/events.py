@@ -100,6 +100,17 @@ def alert_of(store: Store, text: str) -> Any:
     return rows[0]
 
 
+_RAISED_FOR = "SELECT end FROM _edges WHERE start = :alert AND type = 'RAISED_FOR'"
+RELATED = (
+    "SELECT id FROM Software WHERE key = :subject UNION "
+    "SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
+    "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL UNION "
+    f"{_RAISED_FOR} UNION SELECT end FROM _edges WHERE start IN ({_RAISED_FOR}) AND gone_at IS NULL UNION "
+    f"SELECT start FROM _edges WHERE end IN ({_RAISED_FOR}) AND gone_at IS NULL"
+)
+"""What is next to the subject, or to what an alert was raised for."""
+
+
 def causes(
     store: Store, frame: Frame, before: datetime, subject: str, kind: str, limit: int, alert: Any = None
 ) -> ChangesAnswer:
@@ -118,21 +129,13 @@ def causes(
         "alert": alert["id"] if alert else "",
         "limit": limit,
     }
-    things = "SELECT end FROM _edges WHERE start = :alert AND type = 'RAISED_FOR'"
-    related = (
-        "SELECT id FROM Software WHERE key = :subject UNION "
-        "SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
-        "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL UNION "
-        f"{things} UNION SELECT end FROM _edges WHERE start IN ({things}) AND gone_at IS NULL UNION "
-        f"SELECT start FROM _edges WHERE end IN ({things}) AND gone_at IS NULL"
-    )
     sql = (
         "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, "
         "group_concat(subject, ', ') AS subjects, "
-        f"max(acted_on IN ({related})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
+        f"max(acted_on IN ({RELATED})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
         "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16)), type, "
         "acted_on IN "
-        f"({related}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
+        f"({RELATED}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
     )
     items = []
     for row in store.read(sql, parameters):

@@ -58,8 +58,8 @@ def network_status(
     view: Annotated[
         View, Field(description="ports: listeners with process and who can reach them")
     ] = "summary",
-    port: Annotated[int, Field(ge=0, le=65_535)] = 0,
-    interface: Annotated[str, Field()] = "",
+    port: Annotated[int, Field(ge=0, le=65_535, description="0: all")] = 0,
+    interface: Annotated[str, Field(description="eth0, wg0, ...; empty: all")] = "",
     process: Annotated[str, Field(description="Process, service or container")] = "",
     since: Since = "",
     limit: Limit = 50,
