@@ -17,6 +17,15 @@ from .source import Source, conditions
 
 ALERT = "alert_"
 """What the types of events about alerts begin with."""
+THINGS = "SELECT end FROM _edges WHERE start = :alert AND type = 'RAISED_FOR'"
+RELATED = (
+    "SELECT id FROM Software WHERE key = :subject UNION "
+    "SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
+    "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL UNION "
+    f"{THINGS} UNION SELECT end FROM _edges WHERE start IN ({THINGS}) AND gone_at IS NULL UNION "
+    f"SELECT start FROM _edges WHERE end IN ({THINGS}) AND gone_at IS NULL"
+)
+"""The things that a question about causes concerns: what it names, or an alert's, and their neighbours."""
 
 
 def events(
@@ -118,21 +127,13 @@ def causes(
         "alert": alert["id"] if alert else "",
         "limit": limit,
     }
-    things = "SELECT end FROM _edges WHERE start = :alert AND type = 'RAISED_FOR'"
-    related = (
-        "SELECT id FROM Software WHERE key = :subject UNION "
-        "SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
-        "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL UNION "
-        f"{things} UNION SELECT end FROM _edges WHERE start IN ({things}) AND gone_at IS NULL UNION "
-        f"SELECT start FROM _edges WHERE end IN ({things}) AND gone_at IS NULL"
-    )
     sql = (
         "SELECT *, count(*) AS n, min(ts) AS ts, max(ts) AS last_ts, "
         "group_concat(subject, ', ') AS subjects, "
-        f"max(acted_on IN ({related})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
+        f"max(acted_on IN ({RELATED})) AS near FROM (SELECT * FROM Event WHERE {where} ORDER BY ts) "
         "GROUP BY coalesce(transaction_id || coalesce(command, ''), source || substr(ts, 1, 16)), type, "
         "acted_on IN "
-        f"({related}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
+        f"({RELATED}) ORDER BY near DESC, last_ts DESC LIMIT :limit"
     )
     items = []
     for row in store.read(sql, parameters):
