@@ -12,7 +12,7 @@ from mcp import Client
 
 from tests.story import Story, package, serving
 from watchman_mcp.alerts import Alerts
-from watchman_mcp.alerts.judging import MOST, judge
+from watchman_mcp.alerts.judging import BEHIND, MOST, Memory, judge
 from watchman_mcp.collectors import Collector, Look, Seen, minutes
 from watchman_mcp.errors import InvalidRequest, StoreError
 from watchman_mcp.retention import apply
@@ -22,6 +22,7 @@ from watchman_mcp.schema.firewall import FirewallChain
 from watchman_mcp.schema.network import DNSServer, NetworkEndpoint, Route, VPNConnection
 from watchman_mcp.settings import Alerts as AlertSettings
 from watchman_mcp.settings import Settings, load
+from watchman_mcp.store.batch import Batch, EventRow
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import compact
 from watchman_mcp.tools.changes import what_changed
@@ -283,9 +284,11 @@ def test_a_full_file_system_opens_an_alert_after_two_minutes_and_closes_well_bel
         ("/srv", 'The file system "/srv" is at least 95 % full', 1)
     ]
 
-    for at in range(1996, 1980, -1):
+    for at in range(1996, 1990, -1):
+        sample(at, 98.0)
+    for at in range(1990, 1980, -1):
         sample(at, 93.5)
-    assert len(story.alerts()) == 1
+    assert story.alerts("count") == [(1,)]
     for at in range(1980, 1971, -1):
         sample(at, 92.0)
     sample(1971, 97.0)
@@ -303,6 +306,16 @@ def test_a_file_system_that_is_full_for_a_moment_opens_nothing(story: Watch) -> 
         story.judge(at)
 
     assert story.alerts() + story.alerts(closed=True) == []
+
+
+def test_only_a_calm_without_a_break_closes_an_alert(story: Watch) -> None:
+    for at, percent in ((2000, 97.0), (1998, 97.0), (1990, 92.0), (1985, 93.5), (1982, 92.0), (1979, 92.0)):
+        story.sample(at, disks={"/": (percent, 100 - percent)})
+        story.judge(at)
+    assert story.alerts() == [("file_system_full", "/")]
+    story.judge(1972)
+
+    assert story.alerts() == []
 
 
 def test_a_full_file_system_that_is_not_mounted_any_more_is_over(story: Watch) -> None:
@@ -327,6 +340,17 @@ def test_what_the_first_look_finds_opens_nothing(story: Watch) -> None:
     story.see(2000, tunnel("down"))
     story.see(2000, chain([], "accept"))
     story.judge(1900)
+
+    assert story.alerts() == []
+
+
+def test_what_a_log_tells_of_the_past_opens_nothing(store: Store, story: Watch) -> None:
+    known = server_at("192.0.2.53")
+    story.see(2000, known)
+    event = story.event("dns_appeared", known.ip, 90_000, source="systemd-resolved")
+    row = EventRow(event.node_id, dict(event.__dict__), "dns", known.node_id)
+    store.write(Batch(at=story.ago(1900), events=[row]))
+    story.judge(1890)
 
     assert story.alerts() == []
 
@@ -380,6 +404,17 @@ def test_judging_again_without_news_changes_and_writes_nothing(store: Store, sto
     story.pass_time(1889, 1800)
 
     assert store.newest == newest
+
+
+def test_events_that_no_rule_is_about_are_gone_through_once_only(store: Store, story: Watch) -> None:
+    story.judge(100)
+    events = [story.event("package_update", f"p{n}", 50) for n in range(BEHIND)]
+    rows = [EventRow(one.node_id, dict(one.__dict__), "apt") for one in events]
+    store.write(Batch(at=story.ago(50), events=rows))
+
+    story.judge(40)
+
+    assert Memory.of(store).seq >= BEHIND
 
 
 def test_many_subjects_of_one_rule_share_an_alert_from_some_number_on(story: Watch) -> None:
@@ -466,6 +501,20 @@ def test_a_clock_that_is_set_leaves_no_alert_waiting_or_open_for_good(story: Wat
     story.see(1890 + step, tunnel("active"))
     story.judge(1879 + step)
     story.judge(1879 - 1440 + step)
+
+    assert story.alerts() == []
+
+
+def test_a_clock_that_is_set_back_while_all_is_well_only_begins_the_calm_anew(story: Watch) -> None:
+    story.see(2000, tunnel("active"))
+    story.see(1900, tunnel("down"))
+    story.judge(1898)
+    story.see(1890, tunnel("active"))
+
+    story.judge(50_000)
+    story.judge(49_991)
+    assert len(story.alerts()) == 1
+    story.judge(49_990)
 
     assert story.alerts() == []
 

@@ -38,7 +38,7 @@ class Rule:
     """Seconds after which it closes as old news, if nothing new came; a state is never old news."""
 
 
-def _events(label: str, columns: str, where: str) -> str:
+def _events(label: str, columns: str, where: str = "1") -> str:
     """New events about nodes of a label, `e` and `t`, in the order in which they were written.
 
     The cross join keeps SQLite from going through all nodes first.
@@ -111,7 +111,7 @@ def _full(percent: int) -> str:
     return (
         "SELECT s.mount_point AS subject, "
         "(SELECT id FROM Host WHERE gone_at IS NULL ORDER BY seq DESC LIMIT 1) AS thing "
-        'FROM "_DiskMetrics_series" s JOIN "_DiskMetrics" m ON m.series = s.series '
+        'FROM "_DiskMetrics_series" s CROSS JOIN "_DiskMetrics" m ON m.series = s.series '
         'AND m.ts = (SELECT ts FROM "_DiskMetrics" ORDER BY seq DESC LIMIT 1) '
         f"WHERE m.use_percent >= {percent * 1000}"
     )
@@ -123,7 +123,7 @@ RULES = (
         "warning",
         "The name servers that this machine asks changed; the newest change: {ip} {news}",
         frozenset({"DNSServer"}),
-        _events("DNSServer", f"'name servers' AS subject, t.ip AS ip, {_NEWS}", "e.type GLOB 'dns_*'"),
+        _events("DNSServer", f"'name servers' AS subject, t.ip AS ip, {_NEWS}"),
     ),
     Rule(
         "default_route_changed",

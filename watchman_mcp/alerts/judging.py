@@ -17,7 +17,7 @@ from watchman_mcp.store.tables import from_text, table, to_text
 
 NAME = "watchman:alerts"
 """Under this name the store keeps what the next judgement needs; no collector can have it."""
-MOST = 50
+MOST = 20
 """Subjects of one rule that have an alert of their own; what is more shares one."""
 OTHERS = "others"
 THINGS = 20
@@ -137,7 +137,6 @@ class _Judgement:
                 one.things.append(row["thing"])
         elif not rule.state or self._memory.fine.get(found["key"]):
             found.update(count=found["count"] + 1, last_at=self._now, message=message)
-            self._memory.fine.pop(found["key"], None)
             self._changed.add((rule.name, subject))
             self._tie(found, [row["thing"]])
         return subject

@@ -17,6 +17,15 @@ from .source import Source, conditions
 
 ALERT = "alert_"
 """What the types of events about alerts begin with."""
+THINGS = "SELECT end FROM _edges WHERE start = :alert AND type = 'RAISED_FOR'"
+RELATED = (
+    "SELECT id FROM Software WHERE key = :subject UNION "
+    "SELECT e.end FROM _edges e JOIN Software s ON s.id = e.start "
+    "WHERE s.key = :subject AND e.type = 'DEPENDS_ON' AND e.gone_at IS NULL UNION "
+    f"{THINGS} UNION SELECT end FROM _edges WHERE start IN ({THINGS}) AND gone_at IS NULL UNION "
+    f"SELECT start FROM _edges WHERE end IN ({THINGS}) AND gone_at IS NULL"
+)
+"""The things that a question about causes concerns: what it names, or an alert's, and their neighbours."""
 
 
 def events(
