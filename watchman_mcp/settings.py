@@ -66,6 +66,16 @@ Server = Annotated[
 Storage = Annotated[
     str, _matching(r"https?://[^/@\s]+(/[^@\s]*)?", "should be like https://host, without user or password")
 ]
+AddressSource = Annotated[
+    str,
+    _matching(
+        r"dns:[A-Za-z0-9._-]{1,253}(/(A|AAAA|TXT)(/(IN|CH))?)?@[A-Za-z0-9.:_-]{1,253}|https?://[^/@\s]+(/[^@\s]*)?",
+        "should be like dns:NAME/TXT@SERVER or https://host/path, without user or password",
+    ),
+]
+Target = Annotated[
+    str, _matching(r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,252}", "should be gateway, a host name or an address")
+]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Domain = Literal["backup", "configs", "containers", "mcp", "services"]
 
@@ -101,6 +111,25 @@ class Network(_Table):
     scan_interval: int = Field(300, ge=10, le=86_400, description="Seconds between two looks at the network.")
     monitor_interfaces: Texts = Field((), description="Interfaces to measure; empty: all.")
     track_vpn: bool = Field(True, description="Watch VPN connections.")
+    external_ip: bool = Field(True, description="Ask others by which address the internet sees this machine.")
+    external_ip_interval: int = Field(
+        900, ge=60, le=86_400, description="Seconds until the external address is asked for again."
+    )
+    external_ip_sources: Annotated[tuple[AddressSource, ...], Field(strict=False)] = Field(
+        (
+            "dns:myip.opendns.com@resolver1.opendns.com",
+            "dns:o-o.myaddr.l.google.com/TXT@ns1.google.com",
+            "dns:whoami.cloudflare/TXT/CH@one.one.one.one",
+            "https://icanhazip.com",
+            "https://api64.ipify.org",
+        ),
+        description="Who is asked, in turn: dns:NAME[/TYPE[/CLASS]]@SERVER, or the address of a page that "
+        "holds nothing else.",
+    )
+    quality_targets: Annotated[tuple[Target, ...], Field(strict=False, max_length=16)] = Field(
+        (),
+        description="Whom to measure latency and loss to: gateway, names or addresses; empty: nobody.",
+    )
 
 
 class BackupNeo4j(_Table):
