@@ -179,6 +179,13 @@ class DNSServer(Label):
     latency_ms: float | None = Field(default=None, description="How long its answer took, in milliseconds.")
     checked_at: datetime | None = Field(default=None, description="When it was asked.")
 
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A server is called by its address; another port than that of DNS is told."""
+        values = after or before or {}
+        port = f"#{values['port']}" if values["port"] not in (53, 853) else ""
+        return {"subject": f"{values['ip']}{port}"}
+
 
 class VPNConnection(Label):
     """A tunnel to a peer."""
@@ -213,6 +220,12 @@ class VPNConnection(Label):
         if was != now:
             return "vpn_connected" if now else "vpn_disconnected"
         return Label.event_type.__func__(cls, before, after)  # type: ignore[attr-defined, no-any-return] # a classmethod of the base, asked for this class
+
+    @classmethod
+    def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+        """A tunnel is called by its interface and its peer, as far as it has them."""
+        values = after or before or {}
+        return {"subject": " ".join(part for part in (values["interface"], values["peer"]) if part)}
 
 
 class NetworkEndpoint(Label):
