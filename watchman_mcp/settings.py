@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from watchman_mcp import config_file
 from watchman_mcp.errors import InvalidRequest
+from watchman_mcp.machine import sources
 
 _MONTHS = ["", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _WEEK = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -67,15 +68,9 @@ Storage = Annotated[
     str, _matching(r"https?://[^/@\s]+(/[^@\s]*)?", "should be like https://host, without user or password")
 ]
 AddressSource = Annotated[
-    str,
-    _matching(
-        r"dns:[A-Za-z0-9._-]{1,253}(/(A|AAAA|TXT)(/(IN|CH))?)?@[A-Za-z0-9.:_-]{1,253}|https?://[^/@\s]+(/[^@\s]*)?",
-        "should be like dns:NAME/TXT@SERVER or https://host/path, without user or password",
-    ),
+    str, _matching(sources.SOURCE, "should be like dns:NAME/TXT@SERVER or https://host/, without user")
 ]
-Target = Annotated[
-    str, _matching(r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,252}", "should be gateway, a host name or an address")
-]
+Target = Annotated[str, _matching(sources.TARGET, "should be gateway, a host name or an address")]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Domain = Literal["backup", "configs", "containers", "mcp", "services"]
 
@@ -116,19 +111,10 @@ class Network(_Table):
         900, ge=60, le=86_400, description="Seconds until the external address is asked for again."
     )
     external_ip_sources: Annotated[tuple[AddressSource, ...], Field(strict=False)] = Field(
-        (
-            "dns:myip.opendns.com@resolver1.opendns.com",
-            "dns:o-o.myaddr.l.google.com/TXT@ns1.google.com",
-            "dns:whoami.cloudflare/TXT/CH@one.one.one.one",
-            "https://icanhazip.com",
-            "https://api64.ipify.org",
-        ),
-        description="Who is asked, in turn: dns:NAME[/TYPE[/CLASS]]@SERVER, or the address of a page that "
-        "holds nothing else.",
+        sources.DEFAULT, description="Who is asked in turn: dns:NAME[/TYPE[/CLASS]]@SERVER, or a page's URL."
     )
     quality_targets: Annotated[tuple[Target, ...], Field(strict=False, max_length=16)] = Field(
-        (),
-        description="Whom to measure latency and loss to: gateway, names or addresses; empty: nobody.",
+        (), description="Whom latency and loss are measured to: gateway, names, addresses; empty: nobody."
     )
 
 

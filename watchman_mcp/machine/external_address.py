@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from watchman_mcp.machine import sources
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.lookup import addresses, ask_dns
 from watchman_mcp.machine.ways import ways
@@ -24,7 +25,7 @@ SECONDS = 2.0
 ALL_SECONDS = 6.0
 """After so long no other source is tried."""
 _PAGE_CAP = 512
-_DNS = re.compile(r"dns:(?P<name>[^/@]+)(?:/(?P<kind>\w+))?(?:/(?P<category>\w+))?@(?P<server>.+)")
+_DNS = re.compile(sources.DNS)
 _KINDS = {"ipv4": "A", "ipv6": "AAAA"}
 
 
@@ -44,7 +45,7 @@ class Seen(NamedTuple):
         return datetime.fromtimestamp(self.at, UTC)
 
 
-def seen(files: Files, family: str, sources: Iterable[str], known: Seen | None, pause: float) -> Seen:
+def seen(files: Files, family: str, asked: Iterable[str], known: Seen | None, pause: float) -> Seen:
     """The address of a family, asked for where the ways changed or `pause` seconds are over.
 
     Raises: Denied, Broken (the kernel's routes).
@@ -59,7 +60,7 @@ def seen(files: Files, family: str, sources: Iterable[str], known: Seen | None, 
     if not taken:
         return Seen(now, basis, None, None, "no route")
     end = time.monotonic() + ALL_SECONDS
-    for source in sources:
+    for source in asked:
         if time.monotonic() > end:
             break
         ip = told(files, family, source)
