@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from watchman_mcp import config_file, rules
 from watchman_mcp.errors import InvalidRequest
+from watchman_mcp.machine import sources
 
 _MONTHS = ["", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _WEEK = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -74,6 +75,10 @@ Server = Annotated[
 Storage = Annotated[
     str, _matching(r"https?://[^/@\s]+(/[^@\s]*)?", "should be like https://host, without user or password")
 ]
+AddressSource = Annotated[
+    str, _matching(sources.SOURCE, "should be like dns:NAME/TXT@SERVER or https://host/, without user")
+]
+Target = Annotated[str, _matching(sources.TARGET, "should be gateway, a host name or an address")]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Domain = Literal["backup", "configs", "containers", "mcp", "services"]
 
@@ -118,6 +123,16 @@ class Network(_Table):
     scan_interval: int = Field(300, ge=10, le=86_400, description="Seconds between two looks at the network.")
     monitor_interfaces: Texts = Field((), description="Interfaces to measure; empty: all.")
     track_vpn: bool = Field(True, description="Watch VPN connections.")
+    external_ip: bool = Field(True, description="Ask others by which address the internet sees this machine.")
+    external_ip_interval: int = Field(
+        900, ge=60, le=86_400, description="Seconds until the external address is asked for again."
+    )
+    external_ip_sources: Annotated[tuple[AddressSource, ...], Field(strict=False)] = Field(
+        sources.DEFAULT, description="Who is asked in turn: dns:NAME[/TYPE[/CLASS]]@SERVER, or a page's URL."
+    )
+    quality_targets: Annotated[tuple[Target, ...], Field(strict=False, max_length=16)] = Field(
+        (), description="Whom latency and loss are measured to: gateway, names, addresses; empty: nobody."
+    )
 
 
 class BackupNeo4j(_Table):

@@ -11,8 +11,9 @@ from typing import Any
 _LOOK = """
 import json, sys
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
-from watchman_mcp.collectors import Look, load
+from watchman_mcp.collectors import Look
 from watchman_mcp.errors import WatchmanError
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
@@ -28,7 +29,7 @@ class Within(Commands):
         return super().run([*within, *argv], **limits)
 
 
-[collector] = [one for one in load() if one.name == name]
+collector = import_module(f"watchman_mcp.collectors.{name}").collector
 machine = Machine(Files(Path(root)), Within(), Path("/"))
 look = Look(machine, Settings.model_validate(settings), name, marks)
 found = {"nodes": [], "edges": [], "raises": None}

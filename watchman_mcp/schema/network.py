@@ -125,9 +125,10 @@ class DNSServer(Label):
 
     @classmethod
     def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
-        """A name server is called by its address."""
+        """A server is called by its address; another port than that of DNS is told."""
         values = after or before or {}
-        return {"subject": str(values["ip"])}
+        port = f"#{values['port']}" if values["port"] not in (53, 853) else ""
+        return {"subject": f"{values['ip']}{port}"}
 
 
 class VPNConnection(Label):
@@ -166,9 +167,9 @@ class VPNConnection(Label):
 
     @classmethod
     def event_values(cls, before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
-        """A tunnel is called by its interface."""
+        """A tunnel is called by its interface and its peer, as far as it has them."""
         values = after or before or {}
-        return {"subject": str(values["interface"] or values["peer"] or values["type"])}
+        return {"subject": " ".join(part for part in (values["interface"], values["peer"]) if part)}
 
 
 class NetworkEndpoint(Label):
