@@ -1,6 +1,7 @@
 """What the firewall is said to let through, beside connections that are really tried."""
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -8,16 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.rigs.firewall import ADDRESSES, SOURCES, Pair, Try, pair
+from tests.rigs.firewall import ADDRESSES, SOURCES, Pair, Try, packet, pair
 from tests.rigs.rulesets import PORTS, Ruleset, ruleset
+from watchman_mcp.collectors import Look
+from watchman_mcp.collectors.firewall import collect
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.firewall.evaluate import Answer, decide
 from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, exposure
 from watchman_mcp.machine.firewall.model import Firewall
-from watchman_mcp.machine.firewall.packet import Packet
 from watchman_mcp.machine.firewall.reading import read_firewall
+from watchman_mcp.schema import Label
+from watchman_mcp.schema.network import FirewallChain, FirewallRule
+from watchman_mcp.settings import Settings
 
 pytestmark = pytest.mark.real
 
@@ -27,23 +32,8 @@ INTERFACES = [
     Interface("eth0", ADDRESSES["eth0"], "veth", ("default", "default6")),
     Interface("eth1", ADDRESSES["eth1"], "veth"),
 ]
-LOCAL = {
-    version: frozenset(
-        int(address)
-        for texts in ADDRESSES.values()
-        for text in texts
-        if (address := ip_address(text.partition("/")[0])).version == version
-    )
-    for version in (4, 6)
-}
 PUBLIC = {"203.0.113.5", "203.0.113.77", "8.8.8.8", "2001:db8:9::9"}
 EMPTY = "*filter\n:INPUT ACCEPT\nCOMMIT\n*mangle\nCOMMIT\n*nat\nCOMMIT\n"
-FIRST = {
-    (interface, version): next(text for text in texts if (":" in text) == (version == 6)).partition("/")[0]
-    for interface, texts in ADDRESSES.items()
-    for version in (4, 6)
-    if any((":" in text) == (version == 6) for text in texts)
-}
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +69,6 @@ def tries(ports: tuple[int, ...] = (*PORTS, 81)) -> list[Try]:
                     found += [Try("tcp", interface, source, target, port) for port in ports]
                     found += [Try("udp", interface, source, target, port) for port in ports[:2]]
     return found
-
-
-def packet(one: Try) -> Packet:
-    target = ip_address(one.target)
-    return Packet(
-        iif=one.interface,
-        version=target.version,
-        protocol=one.protocol,
-        dport=one.port,
-        daddr=int(target),
-        local=LOCAL[target.version],
-        primary=int(ip_address(FIRST[one.interface, target.version])),
-    )
 
 
 def agrees(answer: Answer, reached: bool) -> bool | None:
@@ -159,3 +136,105 @@ def test_what_two_hundred_firewalls_are_said_to_do_is_what_they_do(cabled: Pair)
     tally = compare(cabled, range(25, 250))
 
     assert tally.unknown / tally.tried < 0.05
+
+
+RULES = """table inet shown {
+ set nets { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 1.2.3.4 } }
+ chain web { }
+ chain in {
+  type filter hook input priority 0; policy accept;
+  iifname { "eth0", "wlan*" } accept
+  ct state established,related accept
+  ct state vmap { established : accept, invalid : drop }
+  ct state new limit rate over 10/minute burst 9 packets drop
+  limit rate 10 mbytes/second accept
+  tcp dport { 22, 80-90 } accept
+  tcp dport != 1-100 accept
+  tcp dport < 1024 accept
+  tcp dport vmap { 22 : goto web, 1-10 : continue }
+  meta l4proto { tcp, udp } th dport 53 accept
+  ip saddr . tcp dport { 10.0.0.0/8 . 80-90 } accept
+  ip saddr & 0.0.0.255 == 0.0.0.5 accept
+  ip saddr @nets ip daddr != 1.2.3.4 jump web
+  tcp flags syn / fin,syn,rst,ack accept
+  fib saddr . iif oif missing drop
+  fib daddr type { local, broadcast } accept
+  meta mark set meta mark & 0xffffff01 | 0x00000001
+  meta mark & 0x000000ff == 0x00000001 accept
+  meta skuid 1000 accept
+  log prefix "x y" group 3 snaplen 10
+  reject with icmpx admin-prohibited
+  meta l4proto tcp reject with tcp reset
+  ct count over 10 drop
+  numgen random mod 2 vmap { 0 : accept, 1 : drop }
+  accept comment "multi  word"
+ }
+}
+"""
+
+
+def test_rules_of_nftables_are_written_as_nft_writes_them(cabled: Pair) -> None:
+    cabled.here.run("nft", "-f", "-", input="flush ruleset\n" + RULES)
+    listed = cabled.here.run("nft", "-s", "list", "chain", "inet", "shown", "in").stdout.split("\n")
+    wanted = [line.strip() for line in listed if line.startswith("\t\t")][1:]
+    (chain,) = (chain for chain in read(cabled).chains.values() if chain.id.name == "in")
+
+    assert [rule.text for rule in chain.rules] == wanted
+    assert len(wanted) == 25
+
+
+def test_a_rule_put_on_top_of_a_thousand_is_one_rule_and_its_chain(cabled: Pair) -> None:
+    rules = "".join(f"add rule inet t in ip saddr 1.2.{n >> 8}.{n & 255} counter drop\n" for n in range(1000))
+    cabled.here.run("nft", "-f", "-", input="flush ruleset\nadd table inet t\nadd chain inet t in\n" + rules)
+    before = rows(cabled)
+    cabled.here.run("nft", "insert rule inet t in tcp dport 22 accept")
+    after = rows(cabled)
+    volatile = FirewallRule.volatile
+    steady = [
+        {key: row.model_dump(exclude=volatile) for key, row in side.items()} for side in (before, after)
+    ]
+    changed = {key for key in after if steady[0].get(key) != steady[1][key]}
+
+    assert sorted(key.partition("/")[0] for key in changed) == ["FirewallChain", "FirewallRule"]
+    assert len(before) == 1001
+
+
+def test_no_rules_and_no_program_and_no_right_are_three_answers(cabled: Pair, tmp_path: Path) -> None:
+    cabled.here.run("nft", "flush", "ruleset")
+    for program in ("iptables-legacy-restore", "ip6tables-legacy-restore"):
+        cabled.here.run(program, input=EMPTY)
+    assert rows(cabled) == {}
+
+    without = tmp_path / "bin"
+    without.mkdir()
+    cabled.here.run("nft", "add table inet t")
+    blind = cabled.here.call(
+        lambda: read_firewall(Machine(Files(Path("/")), Commands(str(without)), Path("/")))
+    )
+    assert blind.unseen["nftables"].startswith("the program nft is not installed, so 1 tables")
+
+    argv = [sys.executable, "-c", UNPRIVILEGED]
+    said = cabled.here.run("setpriv", "--reuid=65534", "--clear-groups", *argv).stdout
+    assert said.startswith("nftables: the rules of nftables may not be read by this user (nft: ")
+
+
+UNPRIVILEGED = """
+from pathlib import Path
+from watchman_mcp.machine import Machine
+from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.firewall.reading import read_firewall
+for what, why in read_firewall(Machine(Files(Path("/")), Commands(), Path("/"))).unseen.items():
+    print(f"{what}: {why}")
+"""
+
+
+def rows(both: Pair) -> dict[str, Label]:
+    """The rows that the collector brings, by their paths."""
+    root = Path("/")
+    look = Look(Machine(Files(root), Commands(), root), Settings(), "firewall")
+    seen = both.here.call(lambda: list(collect(look)))
+    assert look.unobserved == []
+    return {
+        row.node_id: row for row in seen if isinstance(row, FirewallChain | FirewallRule) and row.table == "t"
+    }

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TypeVar
 
 from tests.rigs import cache
+from watchman_mcp.machine.firewall.packet import Packet
 
 T = TypeVar("T")
 HOW = "as root: apt-get install iproute2 nftables iptables"
-NEW_NET, NEW_MOUNT = 0x40000000, 0x00020000
+NEW_NET = 0x40000000
 QUIET = 0.12
 """Seconds that a connection is waited for; over the cable between two namespaces it takes one millisecond."""
 
@@ -41,11 +43,27 @@ SOURCES = {
 }
 """Addresses of the other side, by the interface of this one that they come in by."""
 
+LOCAL = {
+    version: frozenset(
+        int(address)
+        for texts in ADDRESSES.values()
+        for text in texts
+        if (address := ip_address(text.partition("/")[0])).version == version
+    )
+    for version in (4, 6)
+}
+FIRST = {
+    (interface, version): next(text for text in texts if (":" in text) == (version == 6)).partition("/")[0]
+    for interface, texts in ADDRESSES.items()
+    for version in (4, 6)
+    if any((":" in text) == (version == 6) for text in texts)
+}
+
 
 class Namespace:
     """A network namespace in which one thread runs what it is given."""
 
-    def __init__(self, *, mounts: bool = False) -> None:
+    def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1)
         self.call(lambda: _unshare(NEW_NET))
         self.thread = self.call(threading.get_native_id)
@@ -86,6 +104,20 @@ class Try:
     source: str
     target: str
     port: int
+
+
+def packet(one: Try) -> Packet:
+    """The first packet of an attempt."""
+    target = ip_address(one.target)
+    return Packet(
+        iif=one.interface,
+        version=target.version,
+        protocol=one.protocol,
+        dport=one.port,
+        daddr=int(target),
+        local=LOCAL[target.version],
+        primary=int(ip_address(FIRST[one.interface, target.version])),
+    )
 
 
 @dataclass
@@ -184,32 +216,35 @@ def pair() -> Iterator[Pair]:
     if os.geteuid() != 0:
         cache.missing("network namespaces (root)", HOW)
     cache.need_programs("firewalls", "ip", "nft", "iptables-legacy-restore", how=HOW)
-    here, there = Namespace(), Namespace()
+    both = Pair(Namespace(), Namespace())
     try:
-        for interface, addresses in ADDRESSES.items():
-            here.run(
-                *("ip", "link", "add", interface, "type", "veth", "peer", "name", interface),
-                *("netns", str(there.thread)),
-            )
-            for side in (here, there):
-                side.run("ip", "link", "set", interface, "up")
-            for address in addresses:
-                here.run("ip", "address", "add", address, "dev", interface, *_at_once(address))
-            for address in SOURCES[interface]:
-                there.run("ip", "address", "add", _whole(address), "dev", interface, *_at_once(address))
-            for address in addresses:
-                there.run("ip", "route", "add", _whole(address.partition("/")[0]), "dev", interface)
-        for version in ("-4", "-6"):
-            here.run("ip", version, "route", "add", "default", "dev", "eth0")
-        both = Pair(here, there)
-        try:
-            yield both
-        finally:
-            for listener in both.listeners.values():
-                listener.close()
+        cable(both)
+        yield both
     finally:
-        here.end()
-        there.end()
+        for listener in both.listeners.values():
+            listener.close()
+        both.here.end()
+        both.there.end()
+
+
+def cable(both: Pair) -> None:
+    """Lay two cables, and give both sides their addresses; only eth0 leads everywhere."""
+    here, there = both.here, both.there
+    for interface, addresses in ADDRESSES.items():
+        here.run(
+            *("ip", "link", "add", interface, "type", "veth", "peer", "name", interface),
+            *("netns", str(there.thread)),
+        )
+        for side in (here, there):
+            side.run("ip", "link", "set", interface, "up")
+        for address in addresses:
+            here.run("ip", "address", "add", address, "dev", interface, *_at_once(address))
+        for address in SOURCES[interface]:
+            there.run("ip", "address", "add", _whole(address), "dev", interface, *_at_once(address))
+        for address in addresses:
+            there.run("ip", "route", "add", _whole(address.partition("/")[0]), "dev", interface)
+    for version in ("-4", "-6"):
+        here.run("ip", version, "route", "add", "default", "dev", "eth0")
 
 
 def _at_once(address: str) -> tuple[str, ...]:

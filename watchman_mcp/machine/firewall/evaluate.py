@@ -149,18 +149,25 @@ class _Walk:
 
     def _meet(self, rule: Rule, flows: list[Flow], back: list[Flow], depth: int) -> list[Flow]:
         """The ways that go on behind a rule; those that leave the chain by it are put into `back`."""
-        if len(flows) == 1 and rule.parts and isinstance(first := rule.parts[0], Condition):
-            # most rules are about something else, which is seen at once
-            may, _ = matching(first.fields, first, self.packet, flows[0], self.stage)
-            if not may:
-                return flows
-        behind: list[Flow] = []
-        inside = flows
+        behind = [flow for flow in flows if self._misses(rule, flow)]
+        if len(behind) == len(flows):
+            return flows
+        inside = [flow for flow in flows if flow not in behind] if behind else flows
         for part in rule.parts:
             if not inside:
                 break
             inside = self._part(part, rule, inside, behind, back, depth)
         return together(behind + inside)
+
+    def _misses(self, rule: Rule, flow: Flow) -> bool:
+        """Whether a rule is surely about something else, which is so of most, before it changes anything."""
+        for part in rule.parts:
+            if isinstance(part, Condition):
+                if not matching(part.fields, part, self.packet, flow, self.stage)[0]:
+                    return True
+            elif not isinstance(part, Opaque):
+                break
+        return False
 
     def _part(
         self, part: Part, rule: Rule, inside: list[Flow], behind: list[Flow], back: list[Flow], depth: int

@@ -18,7 +18,7 @@ def cut(flow: Flow, sources: Spans) -> Iterator[Flow]:
     if len(sources) == len(flow.sources) and sources == flow.sources:
         yield flow
     elif sources:
-        yield replace(flow, sources=sources)
+        yield Flow(sources, *flow.kind)
 
 
 def changed(flow: Flow, effect: Effect) -> Flow:

@@ -59,8 +59,8 @@ class Flow:
     translated: bool = False
 
     @property
-    def kind(self) -> tuple[object, ...]:
-        """All but the sources."""
+    def kind(self) -> tuple[int | None, int | None, int | None, int | None, str, bool]:
+        """All but the sources, in their order."""
         return self.daddr, self.dport, self.mark, self.ctmark, self.state, self.translated
 
 

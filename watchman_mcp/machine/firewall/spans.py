@@ -11,7 +11,8 @@ Spans = tuple[tuple[int, int], ...]
 NONE: Spans = ()
 V4: Spans = ((0, 2**32 - 1),)
 V6: Spans = ((0, 2**128 - 1),)
-PORTS: Spans = ((0, 65535),)
+FEW = 4
+"""Ranges that are put into many one by one."""
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> Spans:
@@ -30,13 +31,26 @@ def union(one: Spans, other: Spans) -> Spans:
     """What is in either."""
     if not one or not other:
         return one or other
-    return merged(one + other)
+    if len(other) > len(one):
+        one, other = other, one
+    if len(other) > FEW:
+        return merged(one + other)
+    for low, high in other:
+        first, last = _touched(one, low - 1, high + 1)
+        if first < last:
+            low, high = min(low, one[first][0]), max(high, one[last - 1][1])
+        one = (*one[:first], (low, high), *one[last:])
+    return one
 
 
 def intersection(one: Spans, other: Spans) -> Spans:
     """What is in both."""
     if len(other) > len(one):
         one, other = other, one
+    if len(one) == 1 or not other:
+        one, other = other, one
+    if not one or (len(other) == 1 and other[0][0] <= one[0][0] and other[0][1] >= one[-1][1]):
+        return one
     found: list[tuple[int, int]] = []
     for low, high in other:
         for index in range(*_touched(one, low, high)):
@@ -49,6 +63,8 @@ def without(one: Spans, other: Spans) -> Spans:
     """What is in the first alone; taking little from much costs little."""
     if not one or not other or other[-1][1] < one[0][0] or other[0][0] > one[-1][1]:
         return one
+    if len(other) == 1:
+        return _without(one, *other[0])
     parts: list[tuple[tuple[int, int], ...]] = []
     at = 0
     for low, high in other:
@@ -65,6 +81,16 @@ def without(one: Spans, other: Spans) -> Spans:
             one = (*one[:at], (high + 1, end), *one[at:])
     parts.append(one[at:])
     return tuple(chain.from_iterable(parts))
+
+
+def _without(one: Spans, low: int, high: int) -> Spans:
+    first, last = _touched(one, low, high)
+    if first >= last:
+        return one
+    begin, end = one[first][0], one[last - 1][1]
+    before = ((begin, low - 1),) if begin < low else ()
+    after = ((high + 1, end),) if end > high else ()
+    return one[:first] + before + after + one[last:]
 
 
 def _touched(spans: Spans, low: int, high: int) -> tuple[int, int]:

@@ -114,6 +114,8 @@ def _note_ports(found: Summary, matches: list[Match], negate: bool) -> None:
 
 def _all(matches: list[Match]) -> Spans:
     # readers give addresses and ports as numbers
+    if len(matches) == 1:
+        return matches[0]  # type: ignore[return-value]
     return merged(span for match in matches for span in match)  # type: ignore[misc]
 
 
