@@ -1,22 +1,15 @@
 """What flatpak leaves beside its deployments: files as it writes them, and others."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from tests.collectors.test_cases import graph, look_at, plant
-from watchman_mcp.errors import Broken
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.flatpak import masked, read_deploy
-from watchman_mcp.machine.flatpak_summaries import commits, lists
+from watchman_mcp.machine.flatpak_summaries import lists
 
-FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 COMMIT = "3691af0f823fff5cf4cbed3953919ea7195061f521ea2a5bdc6d3d9b1270ce08"
 
 
@@ -155,17 +148,6 @@ def test_a_list_counts_only_if_the_index_of_its_remote_names_it_now(tmp_path: Pa
         "hub": [f"//hub-aarch64-{other}.sub", f"//hub-x86_64-{here}.sub"],
         "plain": ["//plain"],
     }
-
-
-@settings(max_examples=600 if FULL else 100)
-@given(content=st.binary(max_size=300))
-@example(content=b"")
-@example(content=b"\0")
-def test_no_list_is_too_odd(content: bytes) -> None:
-    with TemporaryDirectory() as folder:
-        Path(folder, "list").write_bytes(content)
-        with suppress(Broken):
-            commits(Files(Path(folder)), "/list", {"app/x"})
 
 
 def test_installations_in_homes_are_watched(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.logs import Line, Origin
 
 CASES = Path(__file__).parents[1] / "collectors"
@@ -97,3 +99,13 @@ def of_log(
 ) -> Callable[[bytes], object]:
     """A reader of the lines of a log, and a line that it must count."""
     return lambda content: accounted(read, content, nonsense)
+
+
+def placed(content: bytes, read: Callable[[Files], object], *paths: str) -> object:
+    """What is read where the input lies at these paths."""
+    with TemporaryDirectory() as place:
+        for path in paths:
+            target = Path(place, path.lstrip("/"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        return read(Files(Path(place)))

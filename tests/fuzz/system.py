@@ -16,7 +16,6 @@ from watchman_mcp.machine import (
     debian,
     dnf_logs,
     dpkg,
-    dpkg_files,
     flatpak,
     nix,
     pacman,
@@ -37,9 +36,10 @@ _NUMBERED = _HEADER[:255] + b"\1" + _HEADER[256:]
 """The names of its files say that they are numbers."""
 _PRESENT = {("a", "noarch"): {"1-1"}, ("lib", "x86_64"): {"1:2-1"}}
 _QUERY = (
-    b"N 'app' '1' '2.0' '1' 'noarch' 1767225600 1024 'app-2.0-1.src.rpm' 'it'\\''s'\nP 'app' 8 '1:2.0-1'\n"
-    b"R '(a or b if c)' 0 ''\nR '/bin/sh' 0 ''\nN 'lib' (none) '1' '2' (none) 0 (none) (none) (none)\n"
-    b"N 'gpg-pubkey' '' '1' '2' '' 1 0 '' ''\n"
+    b"N 'app' '1' '2.0' '1' 'noarch' 1767225600 1024 'app-2.0-1.src.rpm' 'it'\\''s' 'm:s:1:c'\n"
+    b"P 'app' 8 '1:2.0-1'\nR '(a or b if c)' 0 ''\nR '/bin/sh' 0 ''\n"
+    b"N 'lib' (none) '1' '2' (none) 0 (none) (none) (none) (none)\n"
+    b"N 'gpg-pubkey' '' '1' '2' '' 1 0 '' '' (none)\n"
 )
 _UPGRADABLE = (
     b"Listing...\nlibc6/stable-security,now 2.36-9+deb12u9 amd64 [upgradable from: 2.36-9+deb12u8]\n"
@@ -251,11 +251,6 @@ READERS = (
     Reader("debian.read_removed", of_text(debian.read_removed), _STATE),
     Reader("debian.read_transactions", _apt_history, _HISTORY, with_=("debian.Transactions.over",)),
     Reader("dpkg.DpkgLog.steps", _dpkg_log, cases("apt", "*dpkg.log*"), with_=("apt_changes.of_steps",)),
-    Reader(
-        "dpkg_files.conffiles",
-        of_text(dpkg_files.conffiles),
-        (b"/etc/a b 0123 obsolete\n/etc/c 4567\n/etc/d newconffile\n/etc/e 89 remove-on-upgrade\n",),
-    ),
     Reader("brew.read_receipt", _receipt, cases("brew", "*RECEIPT.json"), "json"),
     Reader("brew.read_timestamp", of_text(brew.read_timestamp), (b"20240102030405.678", b"20240102030405")),
     Reader("brew.BrewLog.changes", of_log(_brew_log, "* /opt/Cellar/a/1: 2 files"), cases("brew", "*.log")),

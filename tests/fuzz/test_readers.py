@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz import others, system, trees
+from tests.fuzz import brought, kept, others, system, trees
 from tests.fuzz.mutation import Mutator, grown
 from tests.fuzz.reading import Reader
 from watchman_mcp import machine
@@ -21,7 +21,7 @@ from watchman_mcp.errors import WatchmanError
 pytestmark = pytest.mark.soak
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
-READERS = (*system.READERS, *others.READERS, *trees.READERS)
+READERS = (*system.READERS, *others.READERS, *brought.READERS, *kept.READERS, *trees.READERS)
 INPUTS = 1_000_000 if FULL else 6_000
 """So many inputs, or a few more, are given to all readers together."""
 SHAPES = 25 if FULL else 2
@@ -48,8 +48,10 @@ TOLD = {
     "places.Search.entries",
     "places.Search.find",
     "places.Search.holds",
+    "pip_pages.Pages.page",
     "places.Search.text",
     "rpm.full_version",
+    "rpm.without_modules",
     "rpm_changes.kind_of",
     "rpm_database.read_database",
     "snap.shown",
@@ -111,6 +113,18 @@ def test_no_input_is_too_odd(reader: Reader, counted: dict[str, int]) -> None:
         give(reader, mutator.next())
 
     counted[reader.name] = share(reader)
+
+
+@each_reader
+def test_a_reader_takes_a_sample(reader: Reader) -> None:
+    refused = []
+    for sample in reader.samples:
+        try:
+            reader.read(sample)
+        except (WatchmanError, *reader.refuses) as error:
+            refused.append(error)
+
+    assert len(refused) < len(reader.samples), f"only damage is damaged further: {refused}"
 
 
 @each_reader

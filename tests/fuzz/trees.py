@@ -13,6 +13,9 @@ from watchman_mcp.machine import dnf_history, dpkg_files, identity, logs, rpm_da
 from watchman_mcp.machine.files import Files
 
 _LOG = "/var/log/a.log"
+_REASONS = (
+    b'version = "1.0"\n[packages]\n"app.noarch" = {reason = "Dependency"}\nx86.i686 = {reason = "User"}\n'
+)
 _LISTS = b"/.\n/usr\n/usr/lib/systemd/system/a.service\n/usr/bin/a\n/lib/systemd/system/.service\n"
 _TABLES = """
     CREATE TABLE trans (id INTEGER PRIMARY KEY, dt_begin INTEGER, dt_end INTEGER, user_id, cmdline, state);
@@ -87,7 +90,7 @@ READERS = (
     Reader(
         "dnf_history.read_reasons",
         _at(dnf_history.REASONS5, dnf_history.read_reasons),
-        cases("rpm", "*packages.toml"),
+        (*cases("rpm", "*packages.toml"), _REASONS),
         share=0.3,
     ),
     Reader(
