@@ -10,7 +10,7 @@ import pytest
 from tests.story import Story, about, busy_week, package
 from watchman_mcp.alerts.judging import judge
 from watchman_mcp.rules import RULES
-from watchman_mcp.schema.network import VPNConnection
+from watchman_mcp.schema.network import NetworkEndpoint, VPNConnection
 from watchman_mcp.schema.packages import PackageIndex
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
@@ -67,7 +67,8 @@ def test_the_machine_is_told_on_one_screen(store: Store, story: Story) -> None:
         ],
         "packages": {"apt": 2},
         "changes_today": {"since": midnight().isoformat(timespec="seconds"), "events": 0, "by_type": {}},
-        "more": "system_metrics: load and disks. query_packages: software, updates. what_changed: changes. "
+        "more": "system_metrics: load and disks. query_packages: software, updates. "
+        "network_status: network. what_changed: changes. "
         "doctor: what cannot be seen.",
     }
 
@@ -82,6 +83,16 @@ def test_newer_versions_are_counted_where_a_manager_can_know_them(store: Store, 
 
     story.look(50, [*newer, PackageIndex(manager="apt")])
     assert ask(store)["updates"] == {"available": 2, "security": 1}
+
+
+def test_ports_that_others_can_reach_are_counted(store: Store, story: Story) -> None:
+    def port(number: int, exposure: str, namespace: str | None = None) -> NetworkEndpoint:
+        return NetworkEndpoint(protocol="tcp", port=number, exposure=exposure, namespace=namespace)
+
+    ports = [port(22, "lan"), port(443, "internet"), port(80, "internet"), port(5432, "loopback")]
+    story.things(5, "ports", NetworkEndpoint, [*ports, port(1, "internet", "box")])
+
+    assert ask(store)["exposed_ports"] == {"internet": 2, "lan": 1}
 
 
 def test_before_any_look_nothing_can_be_told(store: Store) -> None:

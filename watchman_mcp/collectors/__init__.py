@@ -222,7 +222,7 @@ class Collector:
     @property
     def holds_back(self) -> bool:
         """Whether its first look comes after those that first questions wait for: packages, host and load."""
-        return not (self.brings or self.samples or "Host" in self.labels)
+        return not (self.brings or self.labels & {"Host", "SystemMetrics"})
 
     @property
     def samples(self) -> bool:

@@ -64,11 +64,13 @@ class OverviewAnswer(Answer, Tail):
     disks: list[Disk] | None = None
     packages: dict[str, int] | None = None
     updates: dict[str, int] | None = None
+    exposed_ports: dict[str, int] | None = None
     changes_today: Lines | None = None
     problems: list[str] | None = None
     hosts: list[HostLine] | None = None
     more: str = (
-        "system_metrics: load and disks. query_packages: software, updates. what_changed: changes. "
+        "system_metrics: load and disks. query_packages: software, updates. network_status: network. "
+        "what_changed: changes. "
         "doctor: what cannot be seen."
     )
 
@@ -107,7 +109,8 @@ def overview(store: Store, about: About, host: Host = "", fleet: Fleet | None = 
         load=_load(sample) if sample else None,
         disks=[Disk(**d.model_dump(exclude={"used_gb", "inodes_percent"})) for d in disks(source, 3)] or None,
         packages=dict(packages),
-        updates=_updates(far, store),
+        updates=_updates(frame, store),
+        exposed_ports=None if far else _exposed(store),
         changes_today=_changes(store, frame),
         problems=[*([] if far else _troubles(store, about)), *_problems(source, sample, odd)] or None,
         **envelope,
@@ -162,12 +165,23 @@ def _packages(rows: list[Any]) -> tuple[Counter[str], int]:
     return packages, sum(row["n"] for row in rows if row["state"] not in (None, "installed"))
 
 
-def _updates(far: Elsewhere | None, store: Store) -> dict[str, int] | None:
+def _updates(frame: Frame, store: Store) -> dict[str, int] | None:
     """How many newer versions there are, by query_packages view=updates; None where no manager can tell."""
+    far = frame if isinstance(frame, Elsewhere) else None
     rows = far.fleet.packages.newer(far.only.machine) if far else store.read(NEWER)
-    if not rows or not rows[0]["indexes"]:
+    unasked = any(one.what.endswith(":updates") for one in frame.unseen())
+    if not rows or not rows[0]["indexes"] or (unasked and not rows[0]["n"]):
         return None
     return {"available": rows[0]["n"], "security": rows[0]["security"]}
+
+
+def _exposed(store: Store) -> dict[str, int] | None:
+    """How many ports of this machine others can reach, by network_status view=ports."""
+    rows = store.read(
+        "SELECT exposure, count(*) AS n FROM NetworkEndpoint WHERE gone_at IS NULL AND namespace IS NULL "
+        "AND exposure IN ('internet', 'lan') GROUP BY 1 ORDER BY 1"
+    )
+    return {row["exposure"]: row["n"] for row in rows} or None
 
 
 def _alerts(far: Elsewhere | None, store: Store) -> list[Any]:
