@@ -84,7 +84,7 @@ def _ask(commands: Commands, *words: str) -> str:
     told = commands.run(["wg", "show", *words])
     # What it cannot ask, it names among its complaints and goes on.
     why = told.stderr.strip().split("\n")[-1][:200]
-    if "not permitted" in why or "ermission denied" in why:
+    if "not permitted" in told.stderr or "ermission denied" in told.stderr:
         raise Denied(f"WireGuard's peers may not be read by this user: {why}")
     if told.code != 0:
         raise Broken(f"wg says: {why or 'nothing'}; run `wg show` by hand")
