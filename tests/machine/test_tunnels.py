@@ -208,6 +208,8 @@ def test_the_peers_of_wireguard_are_put_together_of_their_columns() -> None:
     assert (one.allowed, one.received, one.sent) == (("0.0.0.0/0", "::/0"), 10, 20)
     assert other[:4] == ("wireguard", "stale", "wg0", OTHER)
     assert (other.endpoint, other.last_sign, other.allowed) == (None, None, ())
+    # whether the first one carries the internet is for the routes to say
+    assert (one.carries, other.carries) == (None, False)
 
 
 @pytest.mark.parametrize(

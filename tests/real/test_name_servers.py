@@ -130,6 +130,21 @@ def test_a_resolv_conf_is_read_as_the_c_library_reads_it(sides: tuple[Side, Side
         assert (asked or ["127.0.0.1"]) == list(dict.fromkeys(library)), text
 
 
+def test_a_server_of_a_link_has_its_interface_by_name_and_by_number(sides: tuple[Side, Side]) -> None:
+    here, there = sides
+    index = json.loads(here.run("ip", "-j", "link", "show", "wire"))[0]["ifindex"]
+    text = f"nameserver fe80::1%wire\nnameserver fe80::2%{index}\n"
+
+    found = look(with_files(here, {"/etc/resolv.conf": text}), "dns")
+
+    assert [(node["ip"], node["interface"]) for node in found["nodes"]] == [
+        ("fe80::1", "wire"),
+        ("fe80::2", "wire"),
+    ]
+    assert {node["answers"] for node in found["nodes"]} <= {"no answer", "no route to host"}
+    assert len(found["edges"]) == 2
+
+
 def test_servers_and_split_names_are_those_that_resolvectl_shows(resolved: Machine) -> None:
     for words in (
         "dns d0 192.0.2.1 2001:db8::1",

@@ -232,3 +232,22 @@ def test_tunnels_are_not_looked_for_where_the_settings_say_so(sides: tuple[Side,
     found = look(sides[0].enter, "vpn", settings={"network": {"track_vpn": False}})
 
     assert found["raises"] == "Absent: [network] track_vpn is false"
+
+
+def test_what_another_user_may_not_see_is_said_and_the_rest_is_told(
+    sides: tuple[Side, Side], wireguard: tuple[list[str], list[str]]
+) -> None:
+    here = sides[0]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+    here.run("ip", "tuntap", "add", "dev", "mystery", "mode", "tun")
+    try:
+        found = look([*here.enter, *nobody], "vpn")
+    finally:
+        here.run("ip", "link", "delete", "mystery")
+
+    assert "may not be read" in found["unobserved"]["vpn:wireguard"]
+    assert "may not be" in found["unobserved"]["vpn:ipsec"]
+    assert tunnels(found, "wireguard") == []
+    # WireGuard's own interface is not taken for another program's
+    assert "mystery" in {tunnel["interface"] for tunnel in tunnels(found, "tun")}
+    assert wireguard[0][0] not in {tunnel["interface"] for tunnel in tunnels(found, "tun")}

@@ -98,7 +98,13 @@ def _resolv(look: Look, path: str = RESOLV, source: str = "resolv.conf") -> list
     resolv = read_resolv(look.machine.files.text(path))
     if resolv.unreadable:
         look.cannot(f"{look.scope}:{path}", f"{resolv.unreadable} lines cannot be read and were left out")
-    return resolv.named(source)
+    servers = resolv.named(source)
+    if not look.machine.live:
+        return servers
+    # A scope may be written as the number of its interface.
+    return [
+        one._replace(interface=interface_name(one.interface) if one.interface else None) for one in servers
+    ]
 
 
 def _resolved(look: Look) -> list[NameServer]:

@@ -74,7 +74,10 @@ def _node(tunnel: Tunnel, decided: frozenset[str] | None) -> VPNConnection:
 def _wireguard(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
     """Peers of the kernel's interfaces, and of programs that leave a socket as these do."""
     named.update(link.name for link in known if link.kind == "wireguard")
-    if not named and not look.machine.files.exists(WIREGUARD_SOCKETS):
+    if look.machine.files.exists(WIREGUARD_SOCKETS):
+        sockets = look.machine.files.entries(WIREGUARD_SOCKETS)
+        named.update(entry.name.removesuffix(".sock") for entry in sockets)
+    if not named:
         raise Absent("no interface is WireGuard's")
     interfaces, peers, unreadable = ask_wireguard(look.machine.commands)
     named.update(interfaces)

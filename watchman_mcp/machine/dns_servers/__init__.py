@@ -58,9 +58,9 @@ def merged(servers: Iterable[NameServer]) -> list[NameServer]:
     return list(found.values())
 
 
-def interface_name(index: int) -> str:
-    """The name of an interface of this network namespace, or its number where it has just gone."""
+def interface_name(index: int | str) -> str:
+    """The name of an interface of this network namespace, or its number where it has none; a name stays."""
     try:
-        return socket.if_indextoname(index)
-    except (OSError, OverflowError):
+        return socket.if_indextoname(int(index))
+    except (OSError, OverflowError, ValueError):
         return str(index)

@@ -111,9 +111,9 @@ def _ask(commands: Commands, *words: str) -> str:
     told = commands.run(list(words))
     if told.code != 0:
         why = told.stderr.strip().split("\n")[-1][:200]
-        if "not permitted" in why or "ermission denied" in why:
-            raise Denied(f"IPsec's policies may not be read by this user: {why}")
-        if "not supported" in why:  # a kernel without it has none
+        if "not permitted" in told.stderr or "ermission denied" in told.stderr:
+            raise Denied("IPsec's policies may not be read by this user")
+        if "not supported" in told.stderr:  # a kernel without it has none
             return ""
         raise Broken(f"ip says: {why or 'nothing'}; run `ip xfrm policy` by hand")
     return told.stdout

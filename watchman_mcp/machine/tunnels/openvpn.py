@@ -12,7 +12,7 @@ from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.running import running
 
-from . import ACTIVE, DOWN, FRESH, STALE, Link, Tunnel, moment, status_of
+from . import ACTIVE, DOWN, FRESH, Link, Tunnel, moment, status_of
 from .openvpn_status import Client, read_status
 
 _WANTED = frozenset({"cd", "config", "dev", "mode", "remote", "server", "status"})
@@ -179,6 +179,3 @@ def _interface(pid: int) -> str | None:
                 if found:
                     return os.fsdecode(found[1])
     return None
-
-
-__all__ = ("STALE", "Process", "processes", "read_configuration", "read_words", "tunnels_of")

@@ -58,7 +58,8 @@ def tunnels_of(peers: Peers, up: Mapping[str, bool]) -> list[Tunnel]:
 
 def _tunnel(interface: str, key: str, columns: Mapping[str, list[str]], up: bool) -> Tunnel:
     endpoint = next(iter(columns.get("endpoints", [])), "(none)")
-    allowed = next(iter(columns.get("allowed-ips", [])), "(none)")
+    text = next(iter(columns.get("allowed-ips", [])), "(none)")
+    allowed = () if text == "(none)" else tuple(text.split(" "))
     sign = _number(columns, "latest-handshakes", 0) or 0
     keepalive = _number(columns, "persistent-keepalive", 0) or 0
     return Tunnel(
@@ -68,7 +69,9 @@ def _tunnel(interface: str, key: str, columns: Mapping[str, list[str]], up: bool
         key,
         endpoint=None if endpoint == "(none)" else endpoint,
         last_sign=moment(sign),
-        allowed=() if allowed == "(none)" else tuple(allowed.split(" ")),
+        allowed=allowed,
+        # Of the peers of an interface, only one that may have everything, or a half of it, gets it.
+        carries=None if any(net.endswith(("/0", "/1")) for net in allowed) else False,
         received=_number(columns, "transfer", 0),
         sent=_number(columns, "transfer", 1),
     )
@@ -84,7 +87,7 @@ def _ask(commands: Commands, *words: str) -> str:
     told = commands.run(["wg", "show", *words])
     # What it cannot ask, it names among its complaints and goes on.
     why = told.stderr.strip().split("\n")[-1][:200]
-    if "not permitted" in why or "ermission denied" in why:
+    if "not permitted" in told.stderr or "ermission denied" in told.stderr:
         raise Denied(f"WireGuard's peers may not be read by this user: {why}")
     if told.code != 0:
         raise Broken(f"wg says: {why or 'nothing'}; run `wg show` by hand")
