@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,19 @@ from watchman_mcp.schema.network import NetworkInterface, Route, RoutingRule
 pytestmark = pytest.mark.real
 VLAN = "v0.10"
 ORDINARY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+LISTENER = (
+    "import socket, time; listening = socket.create_server(('0.0.0.0', 8443)); print('up', flush=True); "
+    "time.sleep(300)"
+)
+RULES = """
+table inet filter {
+  chain input {
+    type filter hook input priority 0; policy drop;
+    iif lo accept
+    ip saddr 10.1.0.0/24 tcp dport 8443 accept
+  }
+}
+"""
 MADE_OF_ADDRESSES = ("local", "broadcast", "anycast", "multicast")
 
 
@@ -224,6 +238,39 @@ def test_a_change_by_hand_is_told_within_a_second(
 
         one.ip(command)
         delays.append(delay_until(told, 3, command))
+    print("told after:", ", ".join(f"{one.seconds:.2f}" for one in delays), "s")
+
+
+def test_a_rule_of_the_firewall_is_told_within_a_second_and_changes_who_can_reach_a_port(
+    pair: tuple[Namespace, Namespace], session: Session
+) -> None:
+    one = pair[0]
+    if shutil.which("nft") is None:
+        pytest.skip("needs nftables")
+    with subprocess.Popen(one.words(sys.executable, "-c", LISTENER), stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None and server.stdout.readline() == b"up\n"
+        session.call("scan", area="ports")
+
+        def exposure() -> str:
+            ports = session.call("network_status", port=8443).get("ports", [])
+            return str(ports[0]["exposure"]) if ports else ""
+
+        def told(kind: str) -> bool:
+            items = session.call("what_changed", kind="firewall", since="5m")["items"]
+            return any(item["type"] == kind for item in items)
+
+        delay_until(lambda: exposure() == "internet", 5, "an open port")
+        one.run("nft", "-f", "-", input=RULES)
+        delays = [delay_until(lambda: told("firewall_appeared"), 3, "a new rule")]
+        delays.append(delay_until(lambda: exposure() == "lan", 5, "a port for one network"))
+        rules = session.call("network_status", view="firewall", port=8443)
+        assert [item["rule"] for item in rules["firewall"] if item["applies"] == "port 8443"] == [
+            "ip saddr 10.1.0.0/24 tcp dport 8443 accept"
+        ]
+        one.run("nft", "flush", "ruleset")
+        delays.append(delay_until(lambda: told("firewall_vanished"), 3, "a flush"))
+        delay_until(lambda: exposure() == "internet", 5, "an open port again")
+        server.kill()
     print("told after:", ", ".join(f"{one.seconds:.2f}" for one in delays), "s")
 
 

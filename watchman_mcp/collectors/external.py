@@ -46,5 +46,6 @@ collector = Collector(
     collect,
     emits=(ExternalAddress,),
     every=lambda settings: min(settings.network.scan_interval, settings.network.external_ip_interval),
+    watch=("netlink:address", "netlink:route"),
     feature="network_scanning",
 )

@@ -122,6 +122,7 @@ collector = Collector(
         f"{managers.FIREWALLD}/direct.xml",
         "/etc/nftables.conf",
         "/etc/iptables",
+        "netlink:firewall",
     ),
     feature="network_scanning",
 )

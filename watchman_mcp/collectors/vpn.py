@@ -127,6 +127,6 @@ collector = Collector(
     collect,
     emits=(VPNConnection, OVER),
     every=lambda settings: settings.network.scan_interval,
-    watch=(WIREGUARD_SOCKETS, TAILSCALE_SOCKETS, *OPENVPN_FOLDERS),
+    watch=(WIREGUARD_SOCKETS, TAILSCALE_SOCKETS, *OPENVPN_FOLDERS, "netlink:link", "netlink:route"),
     feature="network_scanning",
 )
