@@ -176,6 +176,26 @@ def test_ten_thousand_sources_are_told_apart() -> None:
     assert seen(firewall).exposure == "internet"
 
 
+def test_among_many_rules_those_of_a_port_keep_their_order() -> None:
+    def port(number: int) -> dict[str, Any]:
+        return {"match": {**PORT_22["match"], "right": number}}
+
+    others = [[port(1000 + number), ACCEPT] for number in range(200)]
+    firewall = nft(
+        *others,
+        [port(22), DROP],
+        [source(network("10.0.0.0", 8)), ACCEPT],
+        *others,
+        [port(22), ACCEPT],
+        policy="drop",
+    )
+
+    assert seen(firewall).exposure == "blocked"
+    assert seen(firewall, Endpoint("tcp", "0.0.0.0", 1100)).exposure == "internet"
+    assert seen(firewall, Endpoint("udp", "0.0.0.0", 1100)).exposure == "lan"
+    assert seen(firewall, Endpoint("tcp", "0.0.0.0", 5)).exposure == "lan"
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"nftables": 5}', "Error: nothing"])
 def test_an_answer_of_another_shape_is_broken_not_empty(text: str) -> None:
     with pytest.raises(Broken):

@@ -62,6 +62,15 @@ def test_a_rule_whose_quotes_do_not_close_stays_as_one_that_may_do_anything() ->
     assert rule.parts[-1] == Verdict("unknown")
 
 
+def test_a_comment_of_several_lines_makes_no_rules_of_its_own() -> None:
+    forged = '-A INPUT -m comment --comment "x\n[0:0] -A INPUT -j ACCEPT\nCOMMIT\n*nat \\" \n" -j DROP\n'
+
+    found, unread = rules(HEAD + forged + "-A INPUT -j RETURN\nCOMMIT\n")
+
+    assert ([rule.target for rule in found], unread) == (["DROP", "RETURN"], 0)
+    assert found[0].comment == 'x\n[0:0] -A INPUT -j ACCEPT\nCOMMIT\n*nat " \n'
+
+
 def test_a_text_that_ends_within_a_table_is_broken_not_short() -> None:
     with pytest.raises(Broken, match="filter"):
         rules(HEAD + "-A INPUT -j ACCEPT\n")
@@ -100,6 +109,6 @@ def test_no_line_is_lost_in_silence(lines: list[str]) -> None:
     lines = [line for text in lines for line in text.split("\n")]
     said = [line for line in lines if line.strip("\r ") and not line.strip("\r ").startswith(quiet)]
     kept = [rule for chain in chains.values() for rule in chain.rules]
-    assert len(kept) + unread >= len(said)
+    assert sum(rule.text.count("\n") + 1 for rule in kept) + unread >= len(said)
     for rule in kept:
         assert rule.parts == () or isinstance(rule.parts[-1], Verdict | Condition | Opaque) or rule.target

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from watchman_mcp.machine.firewall.flows import changed, cut, together, translated
+from watchman_mcp.machine.firewall.index import rules_for
 from watchman_mcp.machine.firewall.model import (
     Chain,
     ChainId,
@@ -136,7 +137,7 @@ class _Walk:
     def _walk(self, chain: Chain, flows: list[Flow], depth: int) -> list[Flow]:
         """The ways that come back out of a chain."""
         back: list[Flow] = []
-        for rule in chain.rules:
+        for rule in rules_for(self.firewall, chain, self.packet, flows):
             if not flows:
                 break
             self._steps += len(flows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall.iptables_rules import parts_of
@@ -17,8 +18,11 @@ HOOKS = {
 }
 PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
 _CHAIN = re.compile(r":(\S+) (\S+)(?: \[\d+:\d+\])?")
-_RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?(-A (\S+)(?: (.*))?)")
-_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?=\s|$)|([^\s"]+)(?=\s|$)')
+_RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?(-A (\S+)(?: (.*))?)", re.DOTALL)
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?=\s|$)|([^\s"]+)(?=\s|$)', re.DOTALL)
+_SHIELDED = re.compile(r"\\.")
+LINES = 300
+"""A text within a rule that is in quotes is at most as long as this many lines."""
 
 
 class Unreadable(Exception):
@@ -35,26 +39,42 @@ def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain
     chains: dict[ChainId, Chain] = {}
     table: str | None = None
     unread = 0
-    for line in text.split("\n"):
-        line = line.strip("\r ")
+    for line in _lines(text.split("\n")):
         if not line or line.startswith("#"):
             continue
         if table is None:
             if line.startswith("*") and line[1:] and " " not in line:
                 table = line[1:]
             else:
-                unread += 1
+                unread += line.count("\n") + 1
         elif line == "COMMIT":
             table = None
         elif found := _CHAIN.fullmatch(line):
             _add_chain(chains, ChainId(backend, family, table, found[1]), found[2])
         else:
-            unread += _add_rule(chains, backend, family, table, line)
+            unread += _add_rule(chains, backend, family, table, line) * (line.count("\n") + 1)
     if table is not None:
         raise Broken(f"the rules of iptables end within the table {table}; they are not read")
     for chain in chains.values():
         _settle(chain, chains)
     return chains, unread
+
+
+def _lines(given: list[str]) -> Iterator[str]:
+    """The lines, those joined that a text in quotes runs over; one whose quotes never close stays alone."""
+    at = 0
+    while at < len(given):
+        end = at + 1
+        if given[at].startswith(("-A ", "[")) and _open(given[at]):
+            ends = (n for n in range(at + 1, min(len(given), at + LINES)) if _open(given[n]))
+            end = next(ends, at) + 1
+        yield "\n".join(given[at:end]).strip("\r ")
+        at = end
+
+
+def _open(line: str) -> bool:
+    """Whether a line has a quote too many: it begins or ends a text that runs over lines."""
+    return bool(line.count('"') % 2) if "\\" not in line else bool(_SHIELDED.sub("", line).count('"') % 2)
 
 
 def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> None:
@@ -112,6 +132,6 @@ def words(text: str) -> list[str]:
         word = _WORD.match(text, at)
         if word is None:
             raise Unreadable
-        found.append(word[2] if word[1] is None else re.sub(r"\\(.)", r"\1", word[1]))
+        found.append(word[2] if word[1] is None else re.sub(r"(?s)\\(.)", r"\1", word[1]))
         at = word.end()
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from watchman_mcp.machine.firewall.spans import Spans
 
@@ -140,6 +140,9 @@ class Firewall:
 
     redirects: dict[int, Spans] | None = None
     """Ports whose connections rules send to another port of this machine, by that port; `reach` fills it."""
+
+    indices: dict[tuple[ChainId, int, str, str], Any] = field(default_factory=dict)
+    """Which rules may be about packets of a version and protocol by an interface; `index` fills it."""
 
     def add(self, chains: Mapping[ChainId, Chain]) -> None:
         """Take chains that a reader found; their rules get their keys."""
