@@ -271,7 +271,7 @@ READERS = (
         "binary",
         share=0.2,
     ),
-    Reader("pip_pages.index_of", _index_of, _PIP, with_=("pip_pages.place_of",)),
+    Reader("pip_pages.index_of", _index_of, _PIP, with_=("pip_pages.place_of", "ini.read_ini")),
     Reader("pip_pages.read_page", _page, _PAGES, "json", share=0.3, with_=("pip_pages.newest",)),
     Reader("pip_pages.read_page/packed", _page, tuple(map(_gzip, _PAGES)), "binary", share=0.2),
     Reader("rpm_locks.match_locklist", _locks(_locklist, "a(\n"), (_LOCKLIST,), with_=("rpm.order",)),
