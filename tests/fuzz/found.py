@@ -1,5 +1,6 @@
 """Inputs that were too much for a reader once: they broke it, or took it far longer than their size."""
 
+from tests.collectors.test_brew_api import envelope, formula
 from tests.collectors.test_pip_pages import page
 
 LARGE = 100_000
@@ -22,5 +23,10 @@ FOUND = {
         "pip_pages.read_page",
         page(*["a-1-" + "-".join([".".join("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKL")] * 3) + ".whl"] * 100),
     ),
+    "a formula with more digits than are read": (
+        "brew_api.offers",
+        envelope([formula("wget", "9" * 5_000)]).encode(),
+    ),
+    "a payload of many small values": ("brew_api.offers", envelope("[" + "1," * LARGE + "1]").encode()),
 }
 """By name the reader and the input."""
