@@ -28,5 +28,13 @@ FOUND = {
         envelope([formula("wget", "9" * 5_000)]).encode(),
     ),
     "a payload of many small values": ("brew_api.offers", envelope("[" + "1," * LARGE + "1]").encode()),
+    "a long address with many components": (
+        "apk_indexes.read_repositories",
+        b"http://" + b"x" * (LARGE // 2) + b" a" * (LARGE // 4),
+    ),
+    "a long directory of many files": (
+        "apk_indexes.configurations",
+        b"P:a\nF:etc" + b"/d" * 20_000 + b"\n" + b"R:a\n" * 10_000,
+    ),
 }
 """By name the reader and the input."""
