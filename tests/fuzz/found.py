@@ -36,5 +36,21 @@ FOUND = {
         "apk_indexes.configurations",
         b"P:a\nF:etc" + b"/d" * 20_000 + b"\n" + b"R:a\n" * 10_000,
     ),
+    "an answer in an encoding that nobody knows": (
+        "zypp_updates.read_document",
+        b"<?xml version='1.0' encoding='nonesuch'?><a/>",
+    ),
+    "an answer in an encoding of several bytes": (
+        "zypp_updates.read_document",
+        b"<?xml version='1.0' encoding='shift-jis'?><a/>",
+    ),
+    "a message with a line of blanks": (
+        "zypp_updates.read_document",
+        b"<a><message>\na" + b" " * LARGE + b"b</message></a>",
+    ),
+    "a message of many pieces": (
+        "zypp_updates.read_document",
+        b"<a><message>" + b"a<b/>" * 400_000 + b"</message></a>",
+    ),
 }
 """By name the reader and the input."""
