@@ -52,5 +52,9 @@ FOUND = {
         "zypp_updates.read_document",
         b"<a><message>" + b"a<b/>" * 400_000 + b"</message></a>",
     ),
+    "a file with more digits than are read": (
+        "rpm_files.read_brought",
+        b"N 'a' '1' '1' '1' 'x'\nD '/etc/'\nF " + b"9" * 5_000 + b" 0 'x'\n",
+    ),
 }
 """By name the reader and the input."""
