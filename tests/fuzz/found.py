@@ -1,9 +1,18 @@
 """Inputs that were too much for a reader once: they broke it, or took it far longer than their size."""
 
+import struct
+
 from tests.collectors.test_brew_api import envelope, formula
 from tests.collectors.test_pip_pages import page
 
 LARGE = 100_000
+
+
+def header_of_files(entries: list[tuple[int, int, int, int]], values: bytes) -> bytes:
+    """A header of rpm with these tags, kinds, offsets and counts."""
+    index = b"".join(struct.pack(">4I", *entry) for entry in entries)
+    return struct.pack(">2I", len(entries), len(values)) + index + values
+
 
 FOUND = {
     "a specification of empty lines": ("gems.executables", b"\n" * LARGE),
@@ -55,6 +64,17 @@ FOUND = {
     "a file with more digits than are read": (
         "rpm_files.read_brought",
         b"N 'a' '1' '1' '1' 'x'\nD '/etc/'\nF " + b"9" * 5_000 + b" 0 'x'\n",
+    ),
+    "a header that says the same tag again and again": (
+        "rpm_headers.read_entries",
+        header_of_files([(1027, 8, 0, 40_000)] * 3_000, b"a\0" * 40_000),
+    ),
+    "many files in a directory of a long name": (
+        "rpm_headers.read_entries",
+        header_of_files(
+            [(1118, 8, 0, 1), (1117, 8, 40_002, 8_000), (1116, 4, 56_002, 8_000)],
+            b"/" + b"d" * 40_000 + b"\0" + b"a\0" * 8_000 + bytes(32_000),
+        ),
     ),
 }
 """By name the reader and the input."""
