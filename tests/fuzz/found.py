@@ -88,5 +88,6 @@ FOUND = {
         "tars.members",
         b"".join([tar_header("x", 60_000), b"3 \n" * 20_000, bytes(-60_000 % 512)]) * 6 + bytes(1_024),
     ),
+    "a line of blanks in settings of dnf": ("rpm_locks.locked_by_dnf", b"[main]\na" + b" " * LARGE + b"b\n"),
 }
 """By name the reader and the input."""
