@@ -137,6 +137,7 @@ def test_a_list_counts_only_if_the_index_of_its_remote_names_it_now(tmp_path: Pa
         f"hub-aarch64-{here}.sub": b"",
         f"hub-aarch64-{other}.sub": b"",
         f"none-x86_64-{here}.sub": b"",
+        f"hub-\udcff-{here}.sub": b"",
         "plain": b"",
         "plain.sig": b"",
     }.items():

@@ -34,7 +34,7 @@ _REPOSITORIES = (
     b"ndx http://example.com/repo/Packages.adb\nv2 http://example.com/ main community\n"
     b"v3 @tag http://example.com/testing\nhttp://${host}/main\n/srv/packages\n"
 )
-_DNF4_TABLE = b"\na-long-name.noarch\n      0:1.0-1\n      updates\napp.x86_64   1:1.1-1   @updates\n"
+_DNF4 = b"\na-long-name.noarch\n      0:1.0-1\n      updates\napp.x86_64   1:1.1-1   @updates\n"
 _PAGES = (
     page(
         "a-1.tar.gz",
@@ -255,7 +255,7 @@ READERS = (
         share=0.3,
         with_=("brew_api.is_newer",),
     ),
-    Reader("dnf_updates.read_upgrades", _upgrades, (DNF5_TABLE.encode(), _DNF4_TABLE)),
+    Reader("dnf_updates.read_upgrades", _upgrades, (DNF5_TABLE.encode(), _DNF4)),
     Reader(
         "flatpak_summaries.commits",
         _summary,
@@ -271,7 +271,7 @@ READERS = (
         "binary",
         share=0.2,
     ),
-    Reader("pip_pages.index_of", _index_of, _PIP, with_=("pip_pages.place_of",)),
+    Reader("pip_pages.index_of", _index_of, _PIP, with_=("pip_pages.place_of", "ini.read_ini")),
     Reader("pip_pages.read_page", _page, _PAGES, "json", share=0.3, with_=("pip_pages.newest",)),
     Reader("pip_pages.read_page/packed", _page, tuple(map(_gzip, _PAGES)), "binary", share=0.2),
     Reader("rpm_locks.match_locklist", _locks(_locklist, "a(\n"), (_LOCKLIST,), with_=("rpm.order",)),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fuzz import brought, kept, others, system, trees
+from tests.fuzz.found import FOUND
 from tests.fuzz.mutation import Mutator, grown
 from tests.fuzz.reading import Reader
 from watchman_mcp import machine
@@ -131,6 +132,14 @@ def test_a_reader_takes_a_sample(reader: Reader) -> None:
 def test_a_large_input_takes_no_longer_than_its_size(reader: Reader) -> None:
     for number in range(SHAPES):
         give(reader, grown(reader.name, reader.samples, number, LARGE))
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_an_input_that_was_too_much_once_is_none_any_more(name: str) -> None:
+    wanted, content = FOUND[name]
+    (reader,) = (reader for reader in READERS if reader.name == wanted)
+
+    give(reader, content)
 
 
 def test_all_readers_together_get_enough() -> None:

@@ -7,11 +7,12 @@ import pytest
 from tests.collectors.test_cases import graph, look_at, plant
 from tests.rigs.rpm import Rpm, pretend
 from watchman_mcp.errors import Broken
-from watchman_mcp.machine import dnf_updates, zypp_updates
+from watchman_mcp.machine import dnf_updates, rpm_locks, zypp_updates
 from watchman_mcp.machine.commands import SEARCH_PATH, Commands
 from watchman_mcp.machine.dnf_updates import read_upgrades
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.rpm import Package
+from watchman_mcp.machine.rpm_files import read_brought
 from watchman_mcp.machine.rpm_locks import match_locklist, match_zypp
 from watchman_mcp.machine.rpm_managers import updates_of
 from watchman_mcp.machine.updates import Update
@@ -280,3 +281,26 @@ def test_a_lock_of_zypper_holds_what_its_rule_says(lock: str, names: set[str]) -
 )
 def test_a_lock_of_the_plugin_versionlock_holds_what_its_rule_says(lock: str, names: set[str]) -> None:
     assert {name for name, _, _ in match_locklist([lock], PACKAGES).packages} == names
+
+
+def test_a_line_of_a_lock_of_zypper_that_says_nothing_is_counted() -> None:
+    told = match_zypp("odd\n# none\n \nsolvable_name: lib\nmatch_type: exact\nodd too\n", PACKAGES)
+
+    assert {name for name, _, _ in told.packages} == {"lib"}
+    assert told.unreadable == 2
+
+
+def test_a_complaint_about_the_settings_of_versionlock_is_short(tmp_path: Path) -> None:
+    plant(tmp_path, {rpm_locks.VERSIONLOCK: "[main]\n" + "odd " * 10_000 + "\n"})
+
+    with pytest.raises(Broken, match="versionlock list") as raised:
+        rpm_locks.locked_by_dnf(Files(tmp_path), PACKAGES)
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("line", ["F 'a.service'", "F 0 0", f"F {'1' * 11} 0 'a'", "F (none) 0 'a'"])
+def test_a_file_of_rpms_answer_that_is_half_told_is_broken(line: str) -> None:
+    answer = f"N 'a' '1' '1' '1' 'x'\nD '/usr/lib/systemd/system/'\n{line}\n"
+
+    with pytest.raises(Broken, match="qal"):
+        list(read_brought(answer))

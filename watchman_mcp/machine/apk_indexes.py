@@ -26,6 +26,8 @@ PACKED = f"{INDEX}.tar.gz"
 
 _TEXT_CAP = 1 << 20
 _LINE_CAP = 64 << 10
+_PATH_CAP = 4096
+"""No path and no address is longer."""
 _CREDENTIALS = re.compile(r"//[^/@]*@")
 _KEYWORDS = ("v2", "v3", "ndx")
 
@@ -54,12 +56,14 @@ def read_repositories(text: str, architecture: str) -> Iterator[Repository]:
         for url in _urls(words):
             whole = keyword == "ndx" or url.endswith((".adb", ".tar.gz"))
             index = url if whole else f"{url.rstrip('/')}/{architecture}/{PACKED}"
-            unread = keyword == "v3" or url.endswith(".adb") or "${" in url
+            unread = len(url) > _PATH_CAP or keyword == "v3" or url.endswith(".adb") or "${" in url
             yield Repository(url, tag, "" if unread else index)
 
 
 def _urls(words: list[str]) -> list[str]:
     """An address alone, or with each of the components that follow it."""
+    if words and len(words[0]) > _PATH_CAP:
+        return words[:1]  # with many components it would be as long many times
     return [f"{words[0].rstrip('/')}/{one}" for one in words[1:]] or words
 
 
@@ -186,5 +190,5 @@ def _files(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
             name = name or value
         elif letter == "F":
             directory, listing = value, True
-        elif letter == "R" and listing and name:
+        elif letter == "R" and listing and name and len(directory) < _PATH_CAP:
             yield name, directory, value

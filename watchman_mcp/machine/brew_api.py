@@ -27,6 +27,7 @@ _TEXT = re.compile(rb'[^"\\]*(?:\\(?:u[0-9a-fA-F]{4}|[^u])[^"\\]*)*', re.DOTALL)
 _ESCAPED = 6
 """So many bytes at most has an escaped sign."""
 _KINDS = {"formulae": "formula", "casks": "cask"}
+_SIGN = re.compile(r"\S")
 _CHUNK = 256 << 10
 _DECODER = json.JSONDecoder(strict=False)
 
@@ -88,9 +89,16 @@ def is_newer(kind: str, offer: Offer, installed: list[tuple[str, int]]) -> bool:
     if kind == "cask":
         return all(offer.version != version for version, _ in installed)
     return all(
-        offer.scheme > scheme or (offer.scheme == scheme and compare(offer.version, version) > 0)
+        offer.scheme > scheme or (offer.scheme == scheme and _later(offer.version, version))
         for version, scheme in installed
     ) and not any(version == offer.version for version, _ in installed)
+
+
+def _later(one: str, other: str) -> bool:
+    try:
+        return compare(one, other) > 0
+    except ValueError:  # one of them is no version
+        return False
 
 
 def _payload(stream: FileIO, path: str) -> Iterator[str]:
@@ -134,10 +142,9 @@ class _Reader:
     def sign(self) -> str:
         """The next sign that is no space, which stays."""
         while True:
-            rest = self._text[self._at :].lstrip()
-            if rest:
-                self._at = len(self._text) - len(rest)
-                return rest[0]
+            if sign := _SIGN.search(self._text, self._at):
+                self._at = sign.start()
+                return sign[0]
             if not self._more():
                 raise self._broken()
 

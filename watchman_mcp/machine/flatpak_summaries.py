@@ -28,7 +28,7 @@ def lists(files: Files, directory: str) -> dict[str, list[str]]:
         match = _LIST.fullmatch(name)
         if match and match["remote"] in indexed:
             index = files.read(f"{directory}/{indexed[match['remote']]}")
-            key = match["arch"].encode() + b"\0"
+            key = match["arch"].encode("utf-8", "surrogateescape") + b"\0"
             # An entry begins, like what follows its name, at a place that eight divides.
             if key + bytes(-len(key) % 8) + bytes.fromhex(match["digest"]) in index:
                 found[match["remote"]].append(f"{directory}/{name}")

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from configparser import Error, RawConfigParser
+from configparser import Error
 from hashlib import sha224
+from math import prod
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.utils import (
     InvalidSdistFilename,
     InvalidWheelFilename,
@@ -27,6 +28,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from watchman_mcp.errors import Broken, WatchmanError
+from watchman_mcp.machine.ini import read_ini
 from watchman_mcp.machine.places import Search
 
 CACHES = (".cache/pip/http-v2", "Library/Caches/pip/http-v2")
@@ -37,6 +39,11 @@ OWN_CONFIGURATIONS = (".pip/pip.conf", ".config/pip/pip.conf")
 CONFIGURATION_CAP = 1 << 20
 KEPT_CAP = 8 << 20
 PAGE_CAP = 16 << 20
+_LONGEST_NAME = 255
+"""Characters; no file system takes a longer name."""
+_LONGEST_WISH = 1_000
+_MOST_TAGS = 200
+"""So many combinations of interpreter, ABI and platform may the name of a wheel stand for."""
 _SECTIONS = ("global", "install", "list")
 _UNCERTAIN = ("extra-index-url", "find-links", "no-index", "only-binary", "no-binary", "pre", "constraint")
 """Settings with which a page of one index does not tell what pip would install."""
@@ -120,9 +127,8 @@ def index_of(texts: Iterable[str | None]) -> str | None:
     """The one index that pip asks by its configuration files, the last of which counts most."""
     index = PYPI
     for text in texts:
-        parser = RawConfigParser(strict=False)
         try:
-            parser.read_string("[" if text is None else text)  # one that cannot be read may say anything
+            parser = read_ini("[" if text is None else text)  # one that cannot be read may say anything
         except Error:
             return None
         for section in filter(parser.has_section, _SECTIONS):
@@ -136,8 +142,9 @@ def index_of(texts: Iterable[str | None]) -> str | None:
 def _address(index: str) -> str | None:
     """The address without a slash at its end, and without a password, as pip asks it."""
     try:
+        index.encode()
         parts = urlsplit(index.strip())
-    except ValueError:
+    except ValueError:  # no address, or odd bytes
         return None
     authority = parts.netloc.rpartition("@")[2].lower()
     return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}" if authority else None
@@ -174,16 +181,20 @@ def _offer(file: object, key: str) -> tuple[Version, str, bool] | None:
     name = file.get("filename") if isinstance(file, dict) else None
     if not isinstance(file, dict) or not isinstance(name, str) or file.get("yanked"):
         return None
+    python = file.get("requires-python")
+    if len(name) > _LONGEST_NAME or (isinstance(python, str) and len(python) > _LONGEST_WISH):
+        return None
     sure = True
     try:
         if name.endswith(".whl"):
+            if prod(part.count(".") + 1 for part in name.split("-")[-3:]) > _MOST_TAGS:
+                return None
             project, version, _, tags = parse_wheel_filename(name)
             sure = any((t.interpreter, t.abi, t.platform) == ("py3", "none", "any") for t in tags)
         else:
             project, version = parse_sdist_filename(name)
     except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
         return None
-    python = file.get("requires-python")
     right = canonicalize_name(project) == key and not version.is_prerelease
     return (version, python if isinstance(python, str) else "", sure) if right else None
 
@@ -201,5 +212,5 @@ def _fits(python: str, wanted: str) -> bool:
     """Whether files that want this are for this Python; what pip cannot read it does not heed."""
     try:
         return SpecifierSet(wanted).contains(python, prereleases=True)
-    except InvalidSpecifier:
+    except ValueError:  # no specifier, or a number with more digits than are read
         return True

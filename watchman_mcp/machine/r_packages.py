@@ -73,17 +73,17 @@ def read_description(content: bytes) -> Package | None:
 
 def _fields(text: str) -> dict[str, str]:
     """The fields of the first record, the first of each name; a line that begins with space goes on."""
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     name = ""
     for line in text.strip("\n").split("\n"):
         line = line.rstrip("\r")
         if not line.strip():
             break
         if line[0] in " \t":
-            fields[name] = f"{fields.get(name, '')}\n{line.strip()}"
+            fields.setdefault(name, []).append(line.strip())
         elif match := _FIELD.fullmatch(line):
             name = match[1] if match[1] not in fields else ""
-            fields[name] = match[2].strip()
+            fields[name] = [match[2].strip()]
         else:
             name = ""
-    return fields
+    return {name: "\n".join(lines) for name, lines in fields.items()}

@@ -30,8 +30,8 @@ FORMAT = (
 """The format in which rpm is asked for files."""
 _LINE = re.compile(rf"([NDF])((?: {VALUE})++)\n")
 _VALUES = re.compile(VALUE)
-_FILE = re.compile(rf"F ([0-9]++) ([0-9]++) ({VALUE})\n")
-_NO_CONFIGS = re.compile(r"(?:F [0-9]*[02468] [0-9]++ '[^'\n]*+'\n)++")
+_FILE = re.compile(rf"F ([0-9]{{1,10}}+) ([0-9]{{1,10}}+) ({VALUE})\n")
+_NO_CONFIGS = re.compile(r"(?:F [0-9]{0,9}[02468] [0-9]{1,10}+ '[^'\n]*+'\n)++")
 """Files that are no configuration, which most are, in one step."""
 
 
@@ -141,6 +141,8 @@ def read_brought(text: str) -> Iterator[Brought]:
             files.append(_file(match, directories))
         elif match := _LINE.match(text, place):
             values = [plain(value) for value in _VALUES.findall(match[2])]
+            if match[1] == "F" and values != [None] * 3:  # which says that there is none
+                raise Broken("rpm's answer about files cannot be understood; run `rpm -qal` by hand")
             if match[1] == "N":
                 if who and (one := _collected(*who, files)):
                     yield one

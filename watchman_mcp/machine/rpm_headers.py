@@ -35,6 +35,9 @@ _TEXTS = frozenset({6, 8, 9})
 _MOST = 1 << 20
 """So many entries or values of one header are believed at most."""
 
+_LONGEST = 4096
+"""Characters of a path."""
+
 Value = Sequence[int] | Sequence[str]
 
 
@@ -59,12 +62,13 @@ def read_header(blob: bytes, tags: frozenset[int]) -> dict[int, Value]:
     start = 8 + entries * _ENTRY.size
     if entries > _MOST or start + size > len(blob):
         raise ValueError("a header that is longer than its place")
+    # What was changed at the installation comes later again, and stands for what was there.
+    entry_of = {entry[0]: entry for entry in _ENTRY.iter_unpack(blob[8:start]) if entry[0] in tags}
     found: dict[int, Value] = {}
-    for tag, kind, offset, count in _ENTRY.iter_unpack(blob[8:start]):
-        if tag in tags:
-            if offset > size or count > _MOST:
-                raise ValueError(f"a value of tag {tag} outside of the header")
-            found[tag] = _value(blob, kind, start + offset, start + size, count)
+    for tag, kind, offset, count in entry_of.values():
+        if offset > size or count > _MOST:
+            raise ValueError(f"a value of tag {tag} outside of the header")
+        found[tag] = _value(blob, kind, start + offset, start + size, count)
     return found
 
 
@@ -141,6 +145,8 @@ def _paths(header: dict[int, Value]) -> list[str]:
     places = [place for place in header.get(DIRECTORY_PLACES, ()) if isinstance(place, int)]
     if any(place >= len(directories) for place in places):
         raise ValueError("a file in no directory")
+    if any(len(directory) > _LONGEST for directory in directories):
+        raise ValueError("a directory with a path that no system takes")
     return [directories[place] + name for place, name in zip(places, names, strict=False)]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from configparser import Error
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.ini import read_ini
 from watchman_mcp.machine.rpm import Package, order
 from watchman_mcp.machine.versions.rpm import split
 
@@ -60,12 +62,13 @@ def locked_by_dnf(files: Files, packages: Sequence[Package]) -> Locked:
     """
     if not files.exists(VERSIONLOCK):
         return Locked()
-    settings = configparser.ConfigParser(interpolation=None, strict=False)
     try:
-        settings.read_string(files.text(VERSIONLOCK))
+        settings = read_ini(files.text(VERSIONLOCK))
         enabled = settings.getboolean("main", "enabled", fallback=True)
-    except (configparser.Error, ValueError) as error:
-        raise Broken(f"{VERSIONLOCK} cannot be read: {error}; run `dnf versionlock list`") from error
+    except (Error, ValueError) as error:
+        raise Broken(
+            f"{VERSIONLOCK} cannot be read: {str(error)[:200]}; run `dnf versionlock list`"
+        ) from error
     path = settings.get("main", "locklist", fallback=LOCKLIST)
     if not enabled or not path.startswith("/") or not files.exists(path):
         return Locked()
@@ -74,11 +77,11 @@ def locked_by_dnf(files: Files, packages: Sequence[Package]) -> Locked:
 
 def match_locklist(lines: Iterable[str], packages: Sequence[Package]) -> Locked:
     """The packages that locks keep; a line with `!` in front refuses one version and keeps nothing."""
-    patterns = [line.strip() for line in lines if line.strip() and not line.startswith(("#", "!"))]
+    found = [line.strip() for line in lines if line.strip() and not line.startswith(("#", "!"))]
     names, unreadable = set[str](), 0
-    for pattern in patterns:
+    for pattern, times in Counter(found).items():
         matches = [match for form in _FORMS if (match := form.fullmatch(pattern))]
-        unreadable += not matches
+        unreadable += 0 if matches else times
         names |= _names([match.groupdict() for match in matches], packages)
     return Locked(frozenset(_key(p) for p in packages if _any(p.name, names)), unreadable)
 
@@ -168,8 +171,12 @@ def match_zypp(text: str, packages: Sequence[Package]) -> Locked:
         said: dict[str, list[str]] = {}
         for line in paragraph.split("\n"):
             key, colon, value = line.partition(":")
-            if colon and not line.startswith("#"):
+            if line.startswith("#") or not line.strip():
+                continue
+            if colon:
                 said.setdefault(key.strip(), []).append(value.strip())
+            else:
+                unreadable += 1
         kinds = [*said.get("type", ()), *said.get("kind", ())]
         if not said or (kinds and "package" not in kinds) or "repo" in said:
             continue

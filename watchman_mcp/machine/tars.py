@@ -13,6 +13,7 @@ from watchman_mcp.machine.paths import printable
 
 _BLOCK = 512
 _LONGEST_NAME = 64 << 10
+_DIGITS = 6
 _PACKED = ((b"\x1f\x8b", ".gz"), (b"\xfd7zXZ\0", ".xz"), (b"BZh", ".bz2"), (b"\x28\xb5\x2f\xfd", ".zst"))
 _EXTENDED, _LONG_NAME, _GLOBAL = b"x", b"L", b"g"
 
@@ -121,14 +122,15 @@ def _name(header: bytes) -> str:
 
 def _extended(records: bytes) -> str:
     """The path in an extended header, whose records are `LENGTH KEY=VALUE` with a line end."""
-    while records:
-        length, _, _ = records.partition(b" ")
-        if not length.isdigit() or not len(length) < int(length[:6]) <= len(records):
+    at = 0
+    while at < len(records):
+        length = records[at : at + _DIGITS].partition(b" ")[0]
+        if not length.isdigit() or not len(length) < int(length) <= len(records) - at:
             return ""
-        key, _, value = records[len(length) + 1 : int(length) - 1].partition(b"=")
+        key, _, value = records[at + len(length) + 1 : at + int(length) - 1].partition(b"=")
         if key == b"path":
             return _text(value)
-        records = records[int(length) :]
+        at += int(length)
     return ""
 
 

@@ -34,7 +34,7 @@ _ASK = [*_ZYPPER, "--no-refresh", "--xmlout"]
 _INFORMATION = 100
 """From here on an exit status is no error."""
 _OUTPUT = 64 << 20
-_SECTION = re.compile(r"^(\S[^:\n]*?) *: ?(.*(?:\n[ \t].*)*)$", re.MULTILINE)
+_SECTION = re.compile(r"^(\S[^:\n]*): ?(.*(?:\n[ \t].*)*)$", re.MULTILINE)
 _CONFLICT = re.compile(r"([^\s<>=]+) < (\S+)")
 
 
@@ -110,7 +110,7 @@ def read_document(text: str) -> Document:
 
     Raises: Broken.
     """
-    document, inside = Document(), list[str]()
+    document, inside, said = Document(), list[str](), list[tuple[str, list[str]]]()
 
     def start(name: str, attributes: dict[str, str]) -> None:
         inside.append(name)
@@ -119,20 +119,19 @@ def read_document(text: str) -> Document:
         elif name == "source" and inside[-2:] == ["update", "source"]:
             document.updates[-1].setdefault("alias", attributes.get("alias", ""))
         elif name == "message":
-            document.messages.append((attributes.get("type", ""), ""))
+            said.append((attributes.get("type", ""), []))
 
     def end(_name: str) -> None:
         inside.pop()
 
     def words(part: str) -> None:
         if inside[-1:] == ["message"]:
-            kind, text = document.messages[-1]
-            document.messages[-1] = (kind, text + part)
+            said[-1][1].append(part)
 
     def refuse(*_: object) -> NoReturn:
         raise Broken("zypper's answer has a document type, which is no part of it; it was not read")
 
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")  # whatever the answer says that it is written in
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = words, refuse
@@ -142,6 +141,7 @@ def read_document(text: str) -> Document:
         raise Broken(
             f"zypper's answer is no XML ({error}); run `zypper --xmlout list-updates` by hand"
         ) from error
+    document.messages = [(kind, "".join(parts)) for kind, parts in said]
     return document
 
 
@@ -176,7 +176,7 @@ def read_fixes(document: Document) -> tuple[list[Fix], int]:
     """What patches are about, which is what they conflict with, and what was not understood."""
     found, unreadable = list[Fix](), 0
     for _, text in document.messages:
-        sections = dict(_SECTION.findall(text))
+        sections = {name.rstrip(" "): told for name, told in _SECTION.findall(text)}
         for line in _items(sections.get("Conflicts", "").split("\n")):
             if match := _CONFLICT.fullmatch(line):
                 found.append(Fix(match[1], match[2]))
