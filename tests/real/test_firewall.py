@@ -21,7 +21,7 @@ from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, exposure
 from watchman_mcp.machine.firewall.model import Firewall
 from watchman_mcp.machine.firewall.reading import read_firewall
 from watchman_mcp.schema import Label
-from watchman_mcp.schema.network import FirewallChain, FirewallRule
+from watchman_mcp.schema.firewall import FirewallChain, FirewallRule
 from watchman_mcp.settings import Settings
 
 pytestmark = pytest.mark.real
