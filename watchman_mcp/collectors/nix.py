@@ -72,7 +72,7 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
     Raises: Denied, Broken.
     """
     files = machine.files
-    stored = {found for path in paths if files.exists(path) and (found := stored_at(path))}
+    stored = {found for path in paths if (found := stored_at(path)) and files.exists(path)}
     for place in Search(files).find(PLACES) if stored else ():
         for profile in _profiles(files, place):
             manifest = f"{profile.present.path}/manifest.json"
