@@ -262,3 +262,28 @@ def test_over_the_cap_samples_go_first(tmp_path: Path) -> None:
     assert before > 2**20 >= store.size_bytes
     assert len(names(store)) == 60
     store.close()
+
+
+def test_a_store_in_memory_is_not_closed_while_it_is_read() -> None:
+    held = Store(None)
+    reading, begun, ended = threading.Event(), threading.Event(), list[int]()
+
+    def read() -> None:
+        with held.reader() as db:
+            reading.set()
+            begun.wait(5)
+            closing.join(0.3)  # it waits for this
+            ended.append(db.execute("SELECT count(*) FROM _meta").fetchone()[0])
+
+    closing = threading.Thread(target=held.close)
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert reading.wait(5)
+    closing.start()
+    begun.set()
+    reader.join(10)
+    closing.join(10)
+
+    assert ended and not closing.is_alive()
+    with pytest.raises(StoreError):
+        held.read("SELECT 1")

@@ -80,12 +80,11 @@ class Store:
                     opening.mark_clean(self._db)
                 except sqlite3.Error as error:
                     log.warning("the next start checks the database, which could not be closed: %s", error)
-            self._db.close()
+            with self._memory_lock:  # a look that was given up may be reading the one connection of memory
+                self._db.close()
 
         self._writer.submit(shut).result()
         self._writer.shutdown()
-
-    # Reading
 
     def read(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query of our own; no cursor outlives the call."""
