@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.collectors.test_cases import look_at
-from watchman_mcp.collectors.ports import Address, collect, exposure
+from watchman_mcp.collectors.ports import Address, Judge, Place, collect
 from watchman_mcp.errors import Absent
 
 
@@ -15,14 +15,19 @@ def test_a_machine_that_is_only_files_has_no_ports(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "reach"),
+    ("address", "namespace", "reach"),
     [
-        ("127.0.0.53", "loopback"),
-        ("::1", "loopback"),
-        ("::", "unknown"),
-        ("192.0.2.1", "unknown"),
-        (None, None),
+        ("127.0.0.53", None, "loopback"),
+        ("::1", "box", "loopback"),
+        ("192.0.2.1", "box", "unknown"),
+        (None, None, None),
     ],
 )
-def test_an_address_alone_tells_only_of_the_loopback(address: str | None, reach: str | None) -> None:
-    assert exposure(Address("tcp", address, 80, None, None)) == reach
+def test_of_another_namespace_only_the_loopback_is_judged(
+    address: str | None, namespace: str | None, reach: str | None
+) -> None:
+    place = Place("ports", namespace, None, {})  # type: ignore[arg-type] # its sockets are not asked for
+
+    verdict = Judge(look_at(Path("/"), "ports"))(place, Address("tcp", address, 80, None, None), {"ipv4"})
+
+    assert (verdict and verdict.exposure) == reach
