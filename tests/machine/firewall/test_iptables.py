@@ -73,6 +73,14 @@ def test_nothing_is_lost_of_a_condition_with_an_address_that_is_none() -> None:
     assert [type(part) for part in rule.parts] == [Opaque, Verdict]
 
 
+def test_a_rule_that_only_counts_is_told_and_those_behind_it_too() -> None:
+    (counts, drops), unread = rules(HEAD + "[3:180] -A INPUT\n-A INPUT -j DROP\nCOMMIT\n")
+
+    assert unread == 0
+    assert (counts.parts, counts.target, counts.packets) == ((), None, 3)
+    assert drops.parts == (Verdict("drop"),)
+
+
 def test_a_rule_put_on_top_changes_no_other_rule() -> None:
     lines = "".join(f"-A INPUT -p tcp -m tcp --dport {n % 50} -j ACCEPT\n" for n in range(100))
     keys = []

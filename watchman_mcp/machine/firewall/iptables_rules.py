@@ -55,7 +55,7 @@ def _modules(words: list[str]) -> tuple[list[Module], str, Module | None]:
     """The options of a rule by the module that they belong to; the first are everybody's."""
     modules, jump, target = [Module("")], "", None
     holder, negate = modules[0], False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         if word == "!" and following.startswith("-"):
             negate = True
         elif target is None and word == "-m":
