@@ -81,6 +81,12 @@ def test_a_rule_that_only_counts_is_told_and_those_behind_it_too() -> None:
     assert drops.parts == (Verdict("drop"),)
 
 
+def test_a_chain_that_is_told_twice_keeps_its_rules() -> None:
+    found, unread = rules(HEAD + "-A INPUT -j DROP\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+
+    assert ([rule.target for rule in found], unread) == (["DROP"], 1)
+
+
 def test_a_rule_put_on_top_changes_no_other_rule() -> None:
     lines = "".join(f"-A INPUT -p tcp -m tcp --dport {n % 50} -j ACCEPT\n" for n in range(100))
     keys = []

@@ -47,7 +47,7 @@ def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain
         elif line == "COMMIT":
             table = None
         elif found := _CHAIN.fullmatch(line):
-            _add_chain(chains, ChainId(backend, family, table, found[1]), found[2])
+            unread += _add_chain(chains, ChainId(backend, family, table, found[1]), found[2])
         else:
             unread += _add_rule(chains, backend, family, table, line)
     if table is not None:
@@ -57,7 +57,10 @@ def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain
     return chains, unread
 
 
-def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> None:
+def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> int:
+    """Add a chain; 1 where there is one of this name, whose rules are not given up for it."""
+    if name in chains:
+        return 1
     hook = HOOKS.get(name.name) if policy != "-" else None
     priority = PRIORITIES.get(name.table)
     if name.table == "nat" and hook in ("input", "postrouting"):
@@ -69,6 +72,7 @@ def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> None
         policy.lower() if hook else None,
         ("nat" if name.table == "nat" else "filter") if hook else None,
     )
+    return 0
 
 
 def _add_rule(chains: dict[ChainId, Chain], backend: str, family: str, table: str, line: str) -> int:
