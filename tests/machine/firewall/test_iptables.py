@@ -87,6 +87,23 @@ def test_a_chain_that_is_told_twice_keeps_its_rules() -> None:
     assert ([rule.target for rule in found], unread) == (["DROP"], 1)
 
 
+@pytest.mark.parametrize(
+    "line", [f"[{'9' * 5_000}:1] -A INPUT", f"[1:{'9' * 20}] -A INPUT", "[٣:1] -A INPUT"]
+)
+def test_a_rule_with_a_counter_that_is_no_number_of_the_kernel_is_counted(line: str) -> None:
+    assert rules(HEAD + f"{line}\nCOMMIT\n") == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("hits", "within"), [("1", None), ("0", None), ("04", False), ("9" * 5_000, False), ("x", None)]
+)
+def test_a_count_of_hits_of_any_length_is_read(hits: str, within: bool | None) -> None:
+    (rule,), _ = rules(HEAD + f"-A INPUT -m recent --update --hitcount {hits} -j DROP\nCOMMIT\n")
+
+    assert isinstance(rule.parts[0], Opaque)
+    assert rule.parts[0].within is within
+
+
 def test_a_rule_put_on_top_changes_no_other_rule() -> None:
     lines = "".join(f"-A INPUT -p tcp -m tcp --dport {n % 50} -j ACCEPT\n" for n in range(100))
     keys = []

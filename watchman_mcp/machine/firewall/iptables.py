@@ -16,8 +16,8 @@ HOOKS = {
     "POSTROUTING": "postrouting",
 }
 PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
-_CHAIN = re.compile(r":(\S+) (\S+)(?: \[\d+:\d+\])?")
-_RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?(-A (\S+)(?: (.*))?)")
+_CHAIN = re.compile(r":(\S+) (\S+)(?: \[[0-9]+:[0-9]+\])?")
+_RULE = re.compile(r"(?:\[([0-9]{1,19}):([0-9]{1,19})\] )?(-A (\S+)(?: (.*))?)")
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?=\s|$)|([^\s"]+)(?=\s|$)')
 
 

@@ -47,7 +47,7 @@ def _within(module: Module) -> bool | None:
         if "--set" in options:
             return True
         hits = options.get("--hitcount", (False, ["1"]))[1]
-        return False if hits and hits[0].isdecimal() and int(hits[0]) > 1 else None
+        return False if hits and hits[0].isdecimal() and hits[0].lstrip("0") not in ("", "1") else None
     return None
 
 
