@@ -1,5 +1,7 @@
 """What iptables-save writes, and what a stranger might make of it."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +104,17 @@ def test_a_count_of_hits_of_any_length_is_read(hits: str, within: bool | None) -
 
     assert isinstance(rule.parts[0], Opaque)
     assert rule.parts[0].within is within
+
+
+def test_thirty_thousand_chains_are_read_within_seconds() -> None:
+    begun = time.process_time()
+
+    chains, unread = read_save(
+        HEAD + "".join(f":KUBE-{n} - [0:0]\n" for n in range(30_000)) + "COMMIT\n", IPTABLES, "ip"
+    )
+
+    assert (len(chains), unread) == (30_002, 0)
+    assert time.process_time() - begun < 5
 
 
 def test_a_rule_put_on_top_changes_no_other_rule() -> None:

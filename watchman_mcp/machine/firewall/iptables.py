@@ -52,8 +52,11 @@ def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain
             unread += _add_rule(chains, backend, family, table, line)
     if table is not None:
         raise Broken(f"the rules of iptables end within the table {table}; they are not read")
+    names: dict[tuple[str, ...], set[str]] = {}
+    for one in chains:
+        names.setdefault(one[:3], set()).add(one.name)
     for chain in chains.values():
-        _settle(chain, chains)
+        _settle(chain, names[chain.id[:3]])
     return chains, unread
 
 
@@ -92,9 +95,8 @@ def _add_rule(chains: dict[ChainId, Chain], backend: str, family: str, table: st
     return 0
 
 
-def _settle(chain: Chain, chains: dict[ChainId, Chain]) -> None:
+def _settle(chain: Chain, names: set[str]) -> None:
     """Read the rules of a chain, once it is known which targets are chains."""
-    names = {one.name for one in chains if one[:3] == chain.id[:3]}
     for rule in chain.rules:
         try:
             given = words(rule.text.split(" ", 2)[2] if rule.text.count(" ") > 1 else "")
