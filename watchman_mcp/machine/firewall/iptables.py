@@ -17,7 +17,7 @@ HOOKS = {
 }
 PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
 _CHAIN = re.compile(r":(\S+) (\S+)(?: \[[0-9]+:[0-9]+\])?")
-_RULE = re.compile(r"(?:\[([0-9]{1,19}):([0-9]{1,19})\] )?(-A (\S+)(?: (.*))?)")
+_RULE = re.compile(r"(?:\[([0-9]+):([0-9]+)\] )?(-A (\S+)(?: (.*))?)")
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?=\s|$)|([^\s"]+)(?=\s|$)')
 
 
@@ -85,14 +85,18 @@ def _add_rule(chains: dict[ChainId, Chain], backend: str, family: str, table: st
     if found is None or chain is None:
         return 1
     rule = Rule(chain.id, found[3], (Opaque(found[3]), Verdict("unknown")))
-    if found[1] is not None:
-        rule.packets, rule.bytes = int(found[1]), int(found[2])
+    rule.packets, rule.bytes = _count(found[1]), _count(found[2])
     chain.rules.append(rule)
     try:
         words(found[5] or "")
     except Unreadable:
         return 1
     return 0
+
+
+def _count(digits: str | None) -> int | None:
+    """A counter; None where there is none, or one that is larger than can be kept."""
+    return int(digits) if digits and len(digits) < 19 else None
 
 
 def _settle(chain: Chain, names: set[str]) -> None:
