@@ -182,6 +182,10 @@ def test_an_answer_of_another_shape_is_broken_not_empty(text: str) -> None:
         read_ruleset(text)
 
 
+def test_a_rule_of_whose_extension_nft_tells_nothing_is_one_that_may_do_anything() -> None:
+    assert seen(nft([{"xt": None}], policy="drop")).exposure == "unknown"
+
+
 def test_objects_that_are_not_understood_are_counted() -> None:
     chains, unread = read_ruleset(
         json.dumps({"nftables": [5, {"rule": {"expr": []}}, {"chain": {}}, {"x": 1}]})

@@ -115,8 +115,9 @@ def _target(statements: list[Any], parts: tuple[object, ...]) -> str | None:
     if ends and "vmap" in ends[-1]:
         return "VMAP"
     for one in reversed(ends):
-        if "xt" in one and one["xt"].get("type") == "target":
-            return str(one["xt"]["name"])
+        # what nft does not know of an extension of iptables it leaves out
+        if isinstance(xt := one.get("xt"), dict) and xt.get("type") == "target":
+            return str(xt.get("name"))
         for name in ("snat", "masquerade", "queue", "tproxy", "log", "mangle", "notrack"):
             if name in one:
                 return {"mangle": "SET"}.get(name, name.upper())
