@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall.managers import read_tuples, read_zone, settings_of
 
 TUPLE = "### tuple ### "
@@ -58,6 +59,14 @@ def test_settings_are_read_with_and_without_quotes() -> None:
     text = '# ENABLED=no\nENABLED=yes\nDEFAULT_INPUT_POLICY="DROP" # said\nodd line\n'
 
     assert settings_of(text) == {"ENABLED": "yes", "DEFAULT_INPUT_POLICY": "DROP"}
+
+
+@pytest.mark.parametrize(
+    "told", [None, [], {"ports": [1]}, {"ports": True}, {"services": 1.5}, {"forward_ports": [["81"]]}]
+)
+def test_a_zone_of_another_shape_is_broken(told: object) -> None:
+    with pytest.raises(Broken, match="work"):
+        read_zone("work", {}, told)
 
 
 def test_a_zone_is_told_line_by_line() -> None:
