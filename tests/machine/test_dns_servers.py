@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -174,6 +175,15 @@ def test_a_server_named_twice_is_one_with_all_its_names() -> None:
     )
 
     assert [server.domains for server in found] == [("~a", "~b"), ("a",)]
+
+
+def test_ten_thousand_servers_of_dnsmasq_are_read_within_seconds() -> None:
+    settings, begun = Settings(), time.process_time()
+
+    read_dnsmasq("server=1.1.1.1\n" * 30_000 + "server=/a/1.1.1.1\n", settings)
+
+    assert [server.position for server in settings.servers[-2:]] == [30_000, None]
+    assert time.process_time() - begun < 5
 
 
 def test_the_servers_of_resolved_have_their_links_and_split_names() -> None:
