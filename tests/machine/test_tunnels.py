@@ -329,6 +329,18 @@ def test_an_ipsec_tunnel_is_active_where_there_are_associations_both_ways() -> N
     )  # fmt: skip
 
 
+def test_more_bytes_than_can_be_kept_are_not_told() -> None:
+    states = STATES.replace("2048(bytes)", f"{'9' * 18}(bytes)").replace("1024(bytes)", f"{'9' * 19}(bytes)")
+    sent = states.partition("src 192.0.2.2 ")[0]
+    peers, _ = wireguard.read_peers(columns(transfer=f"wg0\t{KEY}\t{'9' * 19}\t{'9' * 18}\n"))
+
+    (tunnel, _), _ = ipsec.read_tunnels(POLICIES, sent * 20 + states)
+    (peer, _) = wireguard.tunnels_of(peers, {"wg0": True})
+
+    assert (tunnel.received, tunnel.sent) == (0, 2**63 - 1)
+    assert (peer.received, peer.sent) == (None, 10**18 - 1)
+
+
 def test_moments_and_statuses_of_odd_clocks() -> None:
     assert moment(0) is None
     assert moment(1e30) is None
