@@ -214,7 +214,15 @@ def test_the_servers_of_resolved_have_their_links_and_split_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", [None, [1], [["1", 2, [], 0, ""]], [[0, 2, [300], 0, ""]], [[0, 2, [], 0, ""]]]
+    "rows",
+    [
+        None,
+        [1],
+        [["1", 2, [], 0, ""]],
+        [[0, 2, [300], 0, ""]],
+        [[0, 2, [], 0, ""]],
+        [[0, 2, [1] * 4, -1, ""]],
+    ],
 )
 def test_another_shape_of_resolved_is_broken(rows: object) -> None:
     with pytest.raises(Broken):
@@ -243,7 +251,17 @@ def test_the_servers_of_networkmanager_are_in_its_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("told", [None, 1, [1], [{"nameservers": 1}], [{"nameservers": {"data": ["evil"]}}]])
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        1,
+        [1],
+        [{"nameservers": 1}],
+        [{"nameservers": {"data": ["evil"]}}],
+        [{"nameservers": {"data": ["dns+udp://1.1.1.1:99999"]}}],
+    ],
+)
 def test_another_shape_of_networkmanager_is_broken(told: object) -> None:
     with pytest.raises(Broken):
         manager_servers(told)
