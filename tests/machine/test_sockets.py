@@ -69,6 +69,7 @@ def test_lines_that_are_not_understood_are_counted() -> None:
         LISTENS.replace(b"4711", b"-4711"),
         LISTENS.replace(b"4711", b"9" * 20),
         LISTENS.replace(b"   33 ", b"  -33 "),
+        LISTENS.replace(b"   33 ", b" " + b"3" * 20 + b" "),
         LISTENS.replace(b":1F90", b":-F90"),
         LISTENS.replace(b" 0A ", b" A\xff "),
     ]

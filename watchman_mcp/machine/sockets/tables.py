@@ -60,7 +60,7 @@ def inet(protocol: str, table: bytes) -> Iterator[Inet | None]:
 
 
 def _inet(protocol: str, fields: list[bytes]) -> Inet:
-    if not fields[7].isdigit() or not fields[9].isdigit() or len(fields[9]) > 18:
+    if any(not one.isdigit() or len(one) > 18 for one in (fields[7], fields[9])):
         raise ValueError(fields)
     family, address, v4, port = _end(fields[1])
     _, peer, _, peer_port = _end(fields[2])
