@@ -23,18 +23,10 @@ from watchman_mcp.machine.dns_servers.asking import Check, ask, checked
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
 from watchman_mcp.machine.dns_servers.providers import PROVIDERS
-from watchman_mcp.machine.dns_servers.resolv import read_resolv
 from watchman_mcp.machine.dns_servers.resolved import resolved_servers
 from watchman_mcp.machine.system_bus import object_path
 
 Reply = Callable[[bytes], list[bytes]]
-WORDS = st.sampled_from(
-    [
-        *("nameserver", "search", "domain", "options", "sortlist", "server=", "local=", "rev-server=", "/a/"),
-        *("1.1.1.1", "fe80::1%eth0", "#53", "@tun0", "conf-dir=", "resolv-file=", ";", "#", "\t", "\0"),
-        *("\udcff", "./", "ndots:9999"),
-    ]
-)
 
 
 @contextmanager
@@ -271,13 +263,3 @@ def test_objects_of_the_bus_are_named_as_systemd_names_them() -> None:
     assert object_path("/a/link", "2") == "/a/link/_32"
     assert object_path("/a/link", "12") == "/a/link/_312"
     assert object_path("/a", "dbus-x.service") == "/a/dbus_2dx_2eservice"
-
-
-@given(st.lists(st.one_of(WORDS, st.text(max_size=20))).map(" ".join), st.sampled_from(["\n", " ", ""]))
-def test_no_text_is_a_fault_of_a_reader(text: str, end: str) -> None:
-    settings = Settings()
-    read_dnsmasq(text.replace(" ", end), settings)
-    found = read_resolv(text.replace(";", "\n"))
-
-    assert all(ip_address(ip) for ip, _ in found.servers)
-    assert all(ip_address(server.ip) and 0 <= server.port <= 65_535 for server in settings.servers)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.files import Files
@@ -347,40 +344,3 @@ def test_moments_and_statuses_of_odd_clocks() -> None:
     assert status_of(True, 0) == "stale"
     assert status_of(True, time.time()) == "active"
     assert status_of(False, time.time()) == "down"
-
-
-@given(st.data())
-def test_no_text_is_a_fault_of_a_reader(data: st.DataObject) -> None:
-    words = st.sampled_from(
-        sorted({*VERSION_1.split(","), *VERSION_2.split("\n"), *POLICIES.split("\n"), KEY, "\t", ","})
-    )
-    text = data.draw(st.lists(st.one_of(words, st.text(max_size=10))).map("\n".join))
-
-    status = read_status(text)
-    openvpn.read_configuration(text)
-    ipsec.read_tunnels(text, text)
-    peers, _ = wireguard.read_peers(dict.fromkeys(wireguard.COLUMNS, text))
-
-    assert all(client.name for client in status.clients)
-    assert all(len(key) == 44 for _, key in peers)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["BackendState", "Peer", "TUN", "DNSName", "ExitNode", "AllowedIPs", "LastSeen", "x"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-)
-
-
-@given(JSON)
-def test_no_json_is_a_fault_of_the_reader(told: Any) -> None:
-    with suppress(Broken):
-        tailscale.read_status(json.dumps({"BackendState": "Running", "Peer": {"k": told}}))
