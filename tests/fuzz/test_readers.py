@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fuzz import brought, kept, others, system, trees
+from tests.fuzz import brought, firewall, kept, network, others, system, trees
 from tests.fuzz.found import FOUND
 from tests.fuzz.mutation import Mutator, grown
 from tests.fuzz.reading import Reader
@@ -22,7 +22,15 @@ from watchman_mcp.errors import WatchmanError
 pytestmark = pytest.mark.soak
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
-READERS = (*system.READERS, *others.READERS, *brought.READERS, *kept.READERS, *trees.READERS)
+READERS = (
+    *system.READERS,
+    *others.READERS,
+    *brought.READERS,
+    *kept.READERS,
+    *trees.READERS,
+    *firewall.READERS,
+    *network.READERS,
+)
 INPUTS = 1_000_000 if FULL else 6_000
 """So many inputs, or a few more, are given to all readers together."""
 SHAPES = 25 if FULL else 2
@@ -37,6 +45,8 @@ PATHS = frozenset({"Directory", "Files", "Path", "PurePath", "Search", "Commands
 TOLD = {
     "commands.Commands.run",
     "debian.Transactions.purges",
+    "dns_servers.asking.checked",
+    "dns_servers.asking.key_of",
     "dpkg.Clock.moment",
     "dpkg_files.read_state",
     "entries.described",
@@ -44,18 +54,28 @@ TOLD = {
     "files.Directory.read",
     "files.Directory.stream",
     "files.Directory.text",
+    "firewall.reading.read_firewall",
     "flatpak.shown",
     "identity.derived",
+    "interfaces.speed",
+    "lookup.ask_dns",
+    "network_namespaces.find",
+    "pip_pages.Pages.page",
     "places.Search.entries",
     "places.Search.find",
     "places.Search.holds",
-    "pip_pages.Pages.page",
     "places.Search.text",
+    "policy_rules.read_rule",
     "rpm.full_version",
     "rpm.without_modules",
     "rpm_changes.kind_of",
     "rpm_database.read_database",
+    "running.running",
+    "signals.signals",
     "snap.shown",
+    "sockets.holders.find",
+    "sockets.tables.read",
+    "system_bus.object_path",
     "unit_files.bare",
     "unit_files.is_alias",
     "unit_files.service_of",
@@ -63,9 +83,10 @@ TOLD = {
     "versions.rpm.compare_part",
     "versions.rpm.split",
     "versions.semver.key_of",
+    "ways.ways",
     "zypp_history.unpacked",
 }
-"""What parses nothing: it takes a path, a word that was found or a text of our own, or finds files."""
+"""What parses nothing: it takes a path, a word that was found or a text of our own, finds files or asks."""
 
 each_reader = pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 

@@ -41,7 +41,9 @@ def test_only_an_address_that_may_be_ones_own_is_believed(text: str, family: str
 
 def test_a_name_of_the_hosts_file_is_not_asked_for(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/hosts").write_bytes(b"# 192.0.2.9 box\n192.0.2.1 Box alias # x\n2001:db8::1 box\n\xff\n")
+    (tmp_path / "etc/hosts").write_bytes(
+        b"# 192.0.2.9 box\nevil.example box\n\xff:: box\n192.0.2.1 Box alias # x\n2001:db8::1 box\n\xff\n"
+    )
     files = Files(tmp_path)
 
     assert addresses(files, "box", "ipv4") == ["192.0.2.1"]

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.files import Files
@@ -72,12 +69,12 @@ def test_the_three_versions_of_a_status_file_say_the_same() -> None:
     assert found[0].unreadable == 0
     alice, bob = found[0].clients
     assert (alice.name, alice.address, alice.received, alice.sent) == ("alice", "192.0.2.2:40422", 1608, 1595)
-    assert (alice.since, alice.seen, alice.networks) == (
+    assert (alice.since, alice.seen, list(alice.networks)) == (
         1795884707,
         1795884709,
         ["10.8.0.2", "192.168.4.0/24"],
     )
-    assert (bob.address, bob.networks) == ("[2001:db8::2]:40423", ["10.8.0.3"])
+    assert (bob.address, list(bob.networks)) == ("[2001:db8::2]:40423", ["10.8.0.3"])
 
 
 def test_a_client_whose_user_name_holds_a_comma_is_counted_not_misread() -> None:
@@ -85,6 +82,20 @@ def test_a_client_whose_user_name_holds_a_comma_is_counted_not_misread() -> None
 
     assert [client.name for client in status.clients] == ["alice"]
     assert status.unreadable == 1
+
+
+def test_a_busy_server_is_read_within_seconds() -> None:
+    clients = "".join(f"CLIENT_LIST,{n},192.0.2.1:{n}\n" for n in range(30_000))
+    routes = "".join(f"ROUTING_TABLE,{n},192.0.2.1:{n},n{n}\n" for n in range(30_000))
+    begun = time.process_time()
+
+    status = read_status(
+        f"HEADER,CLIENT_LIST,Common Name,Real Address\n{clients}"
+        f"HEADER,ROUTING_TABLE,Common Name,Real Address,Virtual Address\n{routes}END\n"
+    )
+
+    assert list(status.clients[-1].networks) == ["n29999"]
+    assert time.process_time() - begun < 5
 
 
 def test_a_status_file_cut_short_is_not_complete() -> None:
@@ -317,46 +328,21 @@ def test_an_ipsec_tunnel_is_active_where_there_are_associations_both_ways() -> N
     )  # fmt: skip
 
 
+def test_more_bytes_than_can_be_kept_are_not_told() -> None:
+    states = STATES.replace("2048(bytes)", f"{'9' * 18}(bytes)").replace("1024(bytes)", f"{'9' * 19}(bytes)")
+    sent = states.partition("src 192.0.2.2 ")[0]
+    peers, _ = wireguard.read_peers(columns(transfer=f"wg0\t{KEY}\t{'9' * 19}\t{'9' * 18}\n"))
+
+    (tunnel, _), _ = ipsec.read_tunnels(POLICIES, sent * 20 + states)
+    (peer, _) = wireguard.tunnels_of(peers, {"wg0": True})
+
+    assert (tunnel.received, tunnel.sent) == (0, 2**63 - 1)
+    assert (peer.received, peer.sent) == (None, 10**18 - 1)
+
+
 def test_moments_and_statuses_of_odd_clocks() -> None:
     assert moment(0) is None
     assert moment(1e30) is None
     assert status_of(True, 0) == "stale"
     assert status_of(True, time.time()) == "active"
     assert status_of(False, time.time()) == "down"
-
-
-@given(st.data())
-def test_no_text_is_a_fault_of_a_reader(data: st.DataObject) -> None:
-    words = st.sampled_from(
-        sorted({*VERSION_1.split(","), *VERSION_2.split("\n"), *POLICIES.split("\n"), KEY, "\t", ","})
-    )
-    text = data.draw(st.lists(st.one_of(words, st.text(max_size=10))).map("\n".join))
-
-    status = read_status(text)
-    openvpn.read_configuration(text)
-    ipsec.read_tunnels(text, text)
-    peers, _ = wireguard.read_peers(dict.fromkeys(wireguard.COLUMNS, text))
-
-    assert all(client.name for client in status.clients)
-    assert all(len(key) == 44 for _, key in peers)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["BackendState", "Peer", "TUN", "DNSName", "ExitNode", "AllowedIPs", "LastSeen", "x"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-)
-
-
-@given(JSON)
-def test_no_json_is_a_fault_of_the_reader(told: Any) -> None:
-    with suppress(Broken):
-        tailscale.read_status(json.dumps({"BackendState": "Running", "Peer": {"k": told}}))

@@ -8,6 +8,7 @@ def read_users(text: str) -> dict[int, str]:
     users: dict[int, str] = {}
     for line in text.split("\n"):
         name, *rest = line.split(":")
-        if len(rest) >= 2 and rest[1].isdecimal():
+        # no number of the kernel is longer, and a much longer one cannot be read
+        if len(rest) >= 2 and rest[1].isascii() and rest[1].isdecimal() and len(rest[1]) <= 10:
             users.setdefault(int(rest[1]), name)
     return users

@@ -6,7 +6,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -104,6 +104,10 @@ def _of_hosts(files: Files, name: str, family: str) -> list[str]:
     found = []
     for line in text.split("\n"):
         words = line.partition("#")[0].split()
-        if name.lower() in [word.lower() for word in words[1:]] and ((":" in words[0]) == (family == "ipv6")):
-            found.append(words[0])
+        if name.lower() not in [word.lower() for word in words[1:]]:
+            continue
+        # what is no address would be looked up by whoever is given it
+        with suppress(ValueError):
+            if f"ipv{ip_address(words[0]).version}" == family:
+                found.append(words[0])
     return found

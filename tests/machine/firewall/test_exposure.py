@@ -196,10 +196,44 @@ def test_among_many_rules_those_of_a_port_keep_their_order() -> None:
     assert seen(firewall, Endpoint("tcp", "0.0.0.0", 5)).exposure == "lan"
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"nftables": 5}', "Error: nothing"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"nftables": 5}', "Error: nothing", "[" * 100_000])
 def test_an_answer_of_another_shape_is_broken_not_empty(text: str) -> None:
     with pytest.raises(Broken):
         read_ruleset(text)
+
+
+def test_a_rule_of_whose_extension_nft_tells_nothing_is_one_that_may_do_anything() -> None:
+    assert seen(nft([{"xt": None}], policy="drop")).exposure == "unknown"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '"expr": [{"match": {"op": "==", "left": {}, "right": 1}}]',
+        '"expr": [{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, '
+        '"right": {"prefix": {"addr": "10.0.0.0", "len": 1e999}}}}]',
+        '"expr": [' + "[" * 700 + "]" * 700 + "]",
+        '"expr": [{"log": {"prefix": "\\ud800"}}]',
+        '"expr": [{"counter": {"packets": "many"}}]',
+        '"expr": [], "comment": 5',
+        '"expr": [], "handle": ' + "9" * 20,
+    ],
+)
+def test_a_rule_of_another_shape_is_told_as_it_can_be_or_counted(odd: str) -> None:
+    chain = '{"chain": {"family": "ip", "table": "t", "name": "c"}}'
+    rule = f'{{"rule": {{"family": "ip", "table": "t", "chain": "c", {odd}}}}}'
+
+    chains, unread = read_ruleset(f'{{"nftables": [{chain}, {rule}]}}')
+    Firewall().add(chains)
+
+    assert sum(len(one.rules) for one in chains.values()) + unread == 1
+
+
+@pytest.mark.parametrize("odd", [{"hook": []}, {"prio": "filter"}, {"policy": {}}, {"type": 5}])
+def test_a_chain_of_another_shape_is_counted(odd: dict[str, Any]) -> None:
+    chain = {"family": "ip", "table": "t", "name": "c", **odd}
+
+    assert read_ruleset(json.dumps({"nftables": [{"chain": chain}]})) == ({}, 1)
 
 
 def test_objects_that_are_not_understood_are_counted() -> None:

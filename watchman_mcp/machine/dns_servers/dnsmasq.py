@@ -23,6 +23,8 @@ class Settings:
     more: list[str] = field(default_factory=list)
     """Further files of configuration, and of servers."""
     unreadable: int = 0
+    asked: int = 0
+    """Servers that are asked for any name, so far."""
 
 
 def read_dnsmasq(text: str, settings: Settings) -> None:
@@ -68,6 +70,7 @@ def _take(key: str, value: str, settings: Settings) -> bool:
         else []
     )
     via = (found["via"] or "").partition("#")[0]
+    settings.asked += not names
     place = None if address(via) else via or None  # an address after the @ is the one to ask from
     settings.servers.append(
         NameServer(
@@ -76,7 +79,7 @@ def _take(key: str, value: str, settings: Settings) -> bool:
             port,
             interface=place or known[1],
             domains=tuple(f"~{name}" for name in names),
-            position=None if names else 1 + sum(not server.domains for server in settings.servers),
+            position=None if names else settings.asked,
         )
     )
     return True

@@ -75,4 +75,7 @@ def _read(text: str) -> tuple[str, int, str]:
     if found is None or known is None:
         raise KeyError(text)
     tls = found["how"] == "tls"
-    return known[0], int(found["port"] or (TLS_PORT if tls else PORT)), "tls" if tls else "plain"
+    port = int(found["port"] or (TLS_PORT if tls else PORT))
+    if port > 65_535:
+        raise KeyError(text)
+    return known[0], port, "tls" if tls else "plain"

@@ -75,7 +75,10 @@ def resolved_servers(
 
 
 def _servers(value: Any) -> list[list[Any]]:
-    return shaped(value, int, int, list, int, str)
+    rows = shaped(value, int, int, list, int, str)
+    if any(not 0 <= port <= 65_535 for _, _, _, port, _ in rows):
+        raise Broken("systemd-resolved names a port that is none; run resolvectl by hand")
+    return rows
 
 
 def _address(raw: list[Any]) -> str:

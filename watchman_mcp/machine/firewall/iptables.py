@@ -17,8 +17,8 @@ HOOKS = {
     "POSTROUTING": "postrouting",
 }
 PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
-_CHAIN = re.compile(r":(\S+) (\S+)(?: \[\d+:\d+\])?")
-_RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?(-A (\S+)(?: (.*))?)", re.DOTALL)
+_CHAIN = re.compile(r":(\S+) (\S+)(?: \[[0-9]+:[0-9]+\])?")
+_RULE = re.compile(r"(?:\[([0-9]+):([0-9]+)\] )?(-A (\S+)(?: (.*))?)", re.DOTALL)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?=\s|$)|([^\s"]+)(?=\s|$)', re.DOTALL)
 _SHIELDED = re.compile(r"\\.")
 LINES = 300
@@ -50,13 +50,16 @@ def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain
         elif line == "COMMIT":
             table = None
         elif found := _CHAIN.fullmatch(line):
-            _add_chain(chains, ChainId(backend, family, table, found[1]), found[2])
+            unread += _add_chain(chains, ChainId(backend, family, table, found[1]), found[2])
         else:
             unread += _add_rule(chains, backend, family, table, line) * (line.count("\n") + 1)
     if table is not None:
         raise Broken(f"the rules of iptables end within the table {table}; they are not read")
+    names: dict[tuple[str, ...], set[str]] = {}
+    for one in chains:
+        names.setdefault(one[:3], set()).add(one.name)
     for chain in chains.values():
-        _settle(chain, chains)
+        _settle(chain, names[chain.id[:3]])
     return chains, unread
 
 
@@ -77,7 +80,10 @@ def _open(line: str) -> bool:
     return bool(line.count('"') % 2) if "\\" not in line else bool(_SHIELDED.sub("", line).count('"') % 2)
 
 
-def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> None:
+def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> int:
+    """Add a chain; 1 where there is one of this name, whose rules are not given up for it."""
+    if name in chains:
+        return 1
     hook = HOOKS.get(name.name) if policy != "-" else None
     priority = PRIORITIES.get(name.table)
     if name.table == "nat" and hook in ("input", "postrouting"):
@@ -89,6 +95,7 @@ def _add_chain(chains: dict[ChainId, Chain], name: ChainId, policy: str) -> None
         policy.lower() if hook else None,
         ("nat" if name.table == "nat" else "filter") if hook else None,
     )
+    return 0
 
 
 def _add_rule(chains: dict[ChainId, Chain], backend: str, family: str, table: str, line: str) -> int:
@@ -98,8 +105,7 @@ def _add_rule(chains: dict[ChainId, Chain], backend: str, family: str, table: st
     if found is None or chain is None:
         return 1
     rule = Rule(chain.id, found[3], (Opaque(found[3]), Verdict("unknown")))
-    if found[1] is not None:
-        rule.packets, rule.bytes = int(found[1]), int(found[2])
+    rule.packets, rule.bytes = _count(found[1]), _count(found[2])
     chain.rules.append(rule)
     try:
         words(found[5] or "")
@@ -108,9 +114,13 @@ def _add_rule(chains: dict[ChainId, Chain], backend: str, family: str, table: st
     return 0
 
 
-def _settle(chain: Chain, chains: dict[ChainId, Chain]) -> None:
+def _count(digits: str | None) -> int | None:
+    """A counter; None where there is none, or one that is larger than can be kept."""
+    return int(digits) if digits and len(digits) < 19 else None
+
+
+def _settle(chain: Chain, names: set[str]) -> None:
     """Read the rules of a chain, once it is known which targets are chains."""
-    names = {one.name for one in chains if one[:3] == chain.id[:3]}
     for rule in chain.rules:
         try:
             given = words(rule.text.split(" ", 2)[2] if rule.text.count(" ") > 1 else "")

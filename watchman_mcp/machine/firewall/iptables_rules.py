@@ -47,7 +47,7 @@ def _within(module: Module) -> bool | None:
         if "--set" in options:
             return True
         hits = options.get("--hitcount", (False, ["1"]))[1]
-        return False if hits and hits[0].isdecimal() and int(hits[0]) > 1 else None
+        return False if hits and hits[0].isdecimal() and hits[0].lstrip("0") not in ("", "1") else None
     return None
 
 
@@ -55,7 +55,7 @@ def _modules(words: list[str]) -> tuple[list[Module], str, Module | None]:
     """The options of a rule by the module that they belong to; the first are everybody's."""
     modules, jump, target = [Module("")], "", None
     holder, negate = modules[0], False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         if word == "!" and following.startswith("-"):
             negate = True
         elif target is None and word == "-m":

@@ -161,7 +161,7 @@ def _asked(machine: Machine, interface: str, method: str, *arguments: str) -> di
         try:
             (answer,) = json.loads(done.stdout)["data"]
             return dict(answer)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Broken("the answer of firewalld is not the JSON that busctl writes") from error
     if any(word in said for word in ("not provided", "unknown", "no such file", "connection refused")):
         raise Absent(f"firewalld does not run: {said}")
@@ -170,8 +170,18 @@ def _asked(machine: Machine, interface: str, method: str, *arguments: str) -> di
     raise Broken(f"firewalld does not answer: {said}")
 
 
-def read_zone(name: str, bound: Any, told: dict[str, Any]) -> list[str]:
-    """What a zone holds, one line for each thing, from answers of busctl."""
+def read_zone(name: str, bound: Any, told: Any) -> list[str]:
+    """What a zone holds, one line for each thing, from answers of busctl.
+
+    Raises: Broken.
+    """
+    try:
+        return _zone(name, bound, told)
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise Broken(f"firewalld tells the zone {name} in another shape than it is known") from error
+
+
+def _zone(name: str, bound: Any, told: Any) -> list[str]:
     lines = []
     for what, values in sorted(_plain(bound).items()) if isinstance(_plain(bound), dict) else []:
         lines.append(f"zone {name}: {what} {', '.join(map(str, values))}")

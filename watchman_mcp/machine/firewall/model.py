@@ -125,7 +125,7 @@ class Chain:
         met: dict[str, int] = {}
         for place, rule in enumerate(self.rules, 1):
             met[rule.text] = again = met.get(rule.text, 0) + 1
-            digest = hashlib.sha256(rule.text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+            digest = hashlib.sha256(rule.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             rule.number, rule.key = place, digest if again == 1 else f"{digest}-{again}"
 
 

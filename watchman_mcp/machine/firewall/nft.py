@@ -24,7 +24,7 @@ def read_ruleset(text: str) -> tuple[dict[ChainId, Chain], int]:
         objects = json.loads(text)["nftables"]
         if not isinstance(objects, list):
             raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Broken("the answer of nft is not its JSON; run `nft -j list ruleset` by hand") from error
     reader = _Reader()
     # rules come before the sets that they name, or behind
@@ -32,6 +32,10 @@ def read_ruleset(text: str) -> tuple[dict[ChainId, Chain], int]:
     for entry in rules:
         reader.take_rule(entry)
     return reader.chains, reader.unread
+
+
+_ODD = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError)
+"""What reading an object of another shape raises."""
 
 
 class _Reader:
@@ -55,7 +59,7 @@ class _Reader:
                 chain = _chain(what, self._dormant)
                 self.chains[chain.id] = chain
             return bool(kind != "rule")
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except _ODD:
             self.unread += 1
             return True
 
@@ -65,7 +69,7 @@ class _Reader:
         try:
             name = ChainId(NFTABLES, what["family"], what["table"], what["chain"])
             self.chains[name].rules.append(_rule(name, what, self._of(what)))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except _ODD:
             self.unread += 1
 
     def _of(self, what: dict[str, Any]) -> Sets:
@@ -76,14 +80,34 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _word(value: Any) -> str | None:
+    """A text, if there is one.
+
+    Raises: TypeError.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(value)
+
+
+def _whole(value: Any) -> int | None:
+    """A number that can be kept, if there is one.
+
+    Raises: TypeError.
+    """
+    if value is None or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    raise TypeError(value)
+
+
 def _chain(what: dict[str, Any], dormant: set[tuple[str, str]]) -> Chain:
     devices = what.get("dev")
     return Chain(
         ChainId(NFTABLES, str(what["family"]), str(what["table"]), str(what["name"])),
-        hook=what.get("hook"),
-        priority=what.get("prio"),
-        policy=what.get("policy"),
-        kind=what.get("type"),
+        hook=_word(what.get("hook")),
+        priority=_whole(what.get("prio")),
+        policy=_word(what.get("policy")),
+        kind=_word(what.get("type")),
         devices=tuple(map(str, _list(devices))) if devices else (),
         dormant=(what["family"], what["table"]) in dormant,
     )
@@ -93,7 +117,7 @@ def _rule(chain: ChainId, what: dict[str, Any], sets: Sets) -> Rule:
     statements = what["expr"]
     counters = [one["counter"] for one in statements if isinstance(one, dict) and "counter" in one]
     counted = counters[0] if counters and isinstance(counters[0], dict) else {}
-    comment = what.get("comment")
+    comment = _word(what.get("comment"))
     parts = parts_of(statements, sets)
     return Rule(
         chain,
@@ -101,9 +125,9 @@ def _rule(chain: ChainId, what: dict[str, Any], sets: Sets) -> Rule:
         parts,
         target=_target(statements, parts),
         comment=comment,
-        handle=what.get("handle"),
-        packets=counted.get("packets"),
-        bytes=counted.get("bytes"),
+        handle=_whole(what.get("handle")),
+        packets=_whole(counted.get("packets")),
+        bytes=_whole(counted.get("bytes")),
     )
 
 
@@ -115,8 +139,9 @@ def _target(statements: list[Any], parts: tuple[object, ...]) -> str | None:
     if ends and "vmap" in ends[-1]:
         return "VMAP"
     for one in reversed(ends):
-        if "xt" in one and one["xt"].get("type") == "target":
-            return str(one["xt"]["name"])
+        # what nft does not know of an extension of iptables it leaves out
+        if isinstance(xt := one.get("xt"), dict) and xt.get("type") == "target":
+            return str(xt.get("name"))
         for name in ("snat", "masquerade", "queue", "tproxy", "log", "mangle", "notrack"):
             if name in one:
                 return {"mangle": "SET"}.get(name, name.upper())

@@ -31,7 +31,7 @@ def expression(value: Any) -> str:
         if (write := _WRITERS.get(kind)) is not None:
             try:
                 return write(what)
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration):
                 pass
     if isinstance(value, list):
         return ",".join(expression(one) for one in value)

@@ -60,6 +60,8 @@ def inet(protocol: str, table: bytes) -> Iterator[Inet | None]:
 
 
 def _inet(protocol: str, fields: list[bytes]) -> Inet:
+    if any(not one.isdigit() or len(one) > 18 for one in (fields[7], fields[9])):
+        raise ValueError(fields)
     family, address, v4, port = _end(fields[1])
     _, peer, _, peer_port = _end(fields[2])
     return Inet(
@@ -79,7 +81,7 @@ def _inet(protocol: str, fields: list[bytes]) -> Inet:
 def _end(text: bytes) -> tuple[int, str, bool, int]:
     """Family, address, whether it is one of IPv4, and port of one end: 0100007F:0016."""
     words, _, port = text.partition(b":")
-    if len(words) not in (8, 32) or len(port) != 4:
+    if len(words) not in (8, 32) or len(port) != 4 or not (words + port).isalnum():
         raise ValueError(text)
     # the kernel prints each four bytes as a number of its own byte order
     packed = b"".join(

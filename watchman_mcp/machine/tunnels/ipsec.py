@@ -16,7 +16,9 @@ from . import ACTIVE, DOWN, Tunnel
 
 _HEAD = re.compile(r"src (\S+) dst (\S+)\b")
 _TEMPLATE = re.compile(r"\ttmpl src (\S+) dst (\S+)")
-_BYTES = re.compile(r"\s+(\d{1,19})\(bytes\),")
+_BYTES = re.compile(r"\s+([0-9]{1,18})\(bytes\),")
+_MOST = 2**63 - 1
+"""The largest number that can be kept."""
 _EVERYTHING = frozenset({"0.0.0.0/0", "::/0"})
 _NONE = frozenset({"0.0.0.0", "::"})  # noqa: S104 # not bound to, only compared
 
@@ -58,9 +60,9 @@ def read_tunnels(policies: str, states: str) -> tuple[list[Tunnel], int]:
             continue
         ends, count = (head[1], head[2]), _bytes(block)
         if ends in peers:
-            peers[ends].sent = (peers[ends].sent or 0) + count
+            peers[ends].sent = min((peers[ends].sent or 0) + count, _MOST)
         elif ends[::-1] in peers:
-            peers[ends[::-1]].received = (peers[ends[::-1]].received or 0) + count
+            peers[ends[::-1]].received = min((peers[ends[::-1]].received or 0) + count, _MOST)
     return [_tunnel(far, peer) for (_, far), peer in peers.items()], unreadable
 
 

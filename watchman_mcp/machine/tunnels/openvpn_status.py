@@ -28,7 +28,8 @@ class Client:
     sent: int | None
     since: float
     """A moment of the Unix clock; 0: unknown."""
-    networks: list[str] = field(default_factory=list)
+    networks: dict[str, None] = field(default_factory=dict)
+    """In their order."""
     seen: float = 0
 
 
@@ -43,6 +44,8 @@ class Status:
     complete: bool = False
     """Whether the file was written to its end."""
     unreadable: int = 0
+    ends: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
+    """The clients by name and address."""
 
 
 def read_status(text: str) -> Status:
@@ -107,18 +110,20 @@ def _client(status: Status, row: Mapping[str, str]) -> None:
         _count(row.get("Bytes Sent", "")),
         _moment(row, "Connected Since"),
     )
-    client.networks += [row[key] for key in ("Virtual Address", "Virtual IPv6 Address") if row.get(key)]
+    own = [row[key] for key in ("Virtual Address", "Virtual IPv6 Address") if row.get(key)]
+    client.networks.update(dict.fromkeys(own))
     status.clients.append(client)
+    status.ends.setdefault((name, client.address), client)
 
 
 def _route(status: Status, row: Mapping[str, str]) -> None:
-    for client in status.clients:
-        if (client.name, client.address) == (row.get("Common Name"), row.get("Real Address")):
-            # A C after it says that the route was learned of a packet.
-            network = row.get("Virtual Address", "").rstrip("C")
-            if network and network not in client.networks:
-                client.networks.append(network)
-            client.seen = max(client.seen, _moment(row, "Last Ref"))
+    client = status.ends.get((row.get("Common Name", ""), row.get("Real Address", "")))
+    if client is not None:
+        # A C after it says that the route was learned of a packet.
+        network = row.get("Virtual Address", "").rstrip("C")
+        if network:
+            client.networks[network] = None
+        client.seen = max(client.seen, _moment(row, "Last Ref"))
 
 
 def _moment(row: Mapping[str, str], column: str) -> float:

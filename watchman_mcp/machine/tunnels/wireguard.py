@@ -80,7 +80,7 @@ def _tunnel(interface: str, key: str, columns: Mapping[str, list[str]], up: bool
 def _number(columns: Mapping[str, list[str]], column: str, place: int) -> int | None:
     values = columns.get(column, [])
     text = values[place] if place < len(values) else ""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _ask(commands: Commands, *words: str) -> str:
