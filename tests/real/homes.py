@@ -24,6 +24,7 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     ("overview", {}),
     ("query_packages", {}),
     ("query_packages", {"view": "history", "since": "1d"}),
+    ("network_status", {}),
     ("what_changed", {}),
     ("system_metrics", {}),
     ("query_graph", {"query": "SELECT count(*) FROM Event"}),
@@ -92,7 +93,7 @@ class Home:
         """What the lock file says: `tries` is 0 once the daemon serves."""
         try:
             found = json.loads((self.state / "lock").read_text() or "{}")
-        except FileNotFoundError:
+        except (FileNotFoundError, json.JSONDecodeError):  # absent, or being written over
             return {}
         return dict(found)
 
