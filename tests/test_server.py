@@ -123,7 +123,7 @@ async def test_every_tool_has_a_title_all_four_hints_and_its_docstring(client: C
 async def test_the_everyday_tools_ask_to_stay_loaded(client: Client) -> None:
     always = {name for name, tool in (await told(client)).items() if "_meta" in tool}
 
-    assert always == {"overview", "query_packages", "what_changed"}
+    assert always == {"overview", "query_packages", "network_status", "what_changed"}
     assert (await told(client))["overview"]["_meta"] == {"anthropic/alwaysLoad": True}
 
 

@@ -42,6 +42,8 @@ POM = f"""\
 """
 OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
 CONF = {
+    # one server for many tests, some of which give a wrong password on purpose
+    "dbms.security.auth_max_failed_attempts": "0",
     "dbms.usage_report.enabled": "false",
     "server.http.enabled": "false",
     "server.memory.heap.max_size": "512m",
