@@ -35,7 +35,7 @@ demo: $(READY) ## a first look at this machine, as a client sees it
 	@$(BIN)/watchman-mcp demo
 
 test: $(READY) ## all tests, long and random ones at small counts (within 10 minutes)
-	@$(BIN)/pytest -q -n 3 --dist loadfile tests/real tests --ignore tests/store
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/real tests --ignore tests/store
 	@$(BIN)/pytest -q tests/store
 
 soak: $(READY) ## the long and random tests at full count
