@@ -143,7 +143,8 @@ def _saved(content: bytes) -> object:
     chains, unread = read_save(text, IPTABLES, "ip")
     lines = [line.strip("\r ") for line in text.split("\n")]
     said = [line for line in lines if line and not line.startswith(("#", "*", "COMMIT", ":"))]
-    assert sum(len(chain.rules) for chain in chains.values()) + unread >= len(said)
+    kept = [rule for chain in chains.values() for rule in chain.rules]  # a comment may have lines of its own
+    assert sum(rule.text.count("\n") + 1 for rule in kept) + unread >= len(said)
     assert read_save(f"?\n{text}", IPTABLES, "ip")[1] == unread + 1, "a line was passed over in silence"
     return _followed(chains)
 

@@ -146,7 +146,7 @@ def _address(index: str) -> str | None:
         parts = urlsplit(index.strip())
     except ValueError:  # no address, or odd bytes
         return None
-    authority = parts.netloc.rpartition("@")[2].lower()
+    authority = parts.netloc.rpartition("@")[2].lower() if parts.scheme in ("http", "https") else ""
     return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}" if authority else None
 
 

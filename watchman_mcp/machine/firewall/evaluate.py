@@ -87,6 +87,7 @@ class _Walk:
         self.outcome = Outcome()
         self.stage = INPUT
         self._steps = 0
+        self._walking: list[ChainId] = []
         self._base: Chain | None = None
         self._passed: list[Flow] = []
         self.ended: list[tuple[int, int]] = []
@@ -137,11 +138,13 @@ class _Walk:
     def _walk(self, chain: Chain, flows: list[Flow], depth: int) -> list[Flow]:
         """The ways that come back out of a chain."""
         back: list[Flow] = []
+        again = chain.id in self._walking[:depth]  # the kernel takes no chain that leads back into itself
+        self._walking[depth:] = [chain.id]
         for rule in rules_for(self.firewall, chain, self.packet, flows):
             if not flows:
                 break
             self._steps += len(flows)
-            if depth > DEPTH or self._steps > STEPS:
+            if again or depth > DEPTH or self._steps > STEPS:
                 for flow in flows:
                     self._any(flow, rule, back)
                 break
