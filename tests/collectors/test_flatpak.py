@@ -38,6 +38,26 @@ def deploy(origin: str, commit: str, size: int, values: Mapping[str, bytes]) -> 
     return framed(head + framed(array, ends), [second, second, first])
 
 
+def summary(*references: str) -> bytes:
+    """A list as GLib serializes `(a(s(taya{sv}))a{sv})`, without more about a reference."""
+
+    def framed(data: bytes, *ends: int) -> bytes:
+        width = next(w for w in (1, 2, 4) if len(data) + w * len(ends) < 1 << 8 * w)
+        return data + b"".join(end.to_bytes(width, "little") for end in ends)
+
+    array, ends = b"", []
+    for name in references:
+        key = name.encode() + b"\0"
+        member = framed(
+            key + bytes(-len(key) % 8) + framed((4096).to_bytes(8, "big") + bytes.fromhex(COMMIT), 40),
+            len(key),
+        )
+        array += bytes(-len(array) % 8) + member
+        ends.append(len(array))
+    listed = framed(array, *ends)
+    return framed(listed, len(listed))
+
+
 DEPLOY = deploy(
     "flathub",
     COMMIT,

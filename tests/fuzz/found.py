@@ -77,5 +77,15 @@ FOUND = {
         ),
     ),
     "a line of blanks in settings of dnf": ("rpm_locks.locked_by_dnf", b"[main]\na" + b" " * LARGE + b"b\n"),
+    "a lock that opens brackets": ("rpm_locks.match_locklist", b"[" * 20_000 + b"\n"),
+    "a mask that opens brackets": ("flatpak.read_masks", b"[core]\nxa.masked=" + b"[" * 20_000),
+    "a glob of zypper that opens brackets": (
+        "rpm_locks.match_zypp",
+        b"match_type: glob\nname: " + b"[" * 20_000,
+    ),
+    "a held package that opens brackets": (
+        "pacman.read_configuration",
+        b"[options]\nIgnorePkg = " + b"[" * 20_000,
+    ),
 }
 """By name the reader and the input."""

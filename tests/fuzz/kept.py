@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.collectors.test_apk_indexes import index, packed
 from tests.collectors.test_brew_api import envelope, formula
-from tests.collectors.test_flatpak import COMMIT
+from tests.collectors.test_flatpak import summary
 from tests.collectors.test_pip_pages import page
 from tests.fuzz.reading import Reader, of_text, placed, text_of
 from tests.machine.test_rpm_managers import DNF5_LOCKS, DNF5_TABLE, PACKAGES
@@ -126,7 +126,7 @@ def _sync(content: bytes) -> object:
 def _index_of(content: bytes) -> object:
     found = pip_pages.index_of(["[global]\ni = https://x/y\n", text_of(content)])
     if found:
-        assert re.match("[a-z]+://[^/@]+", found) and not found.endswith("/")
+        assert re.match("[a-z][a-z0-9+.-]*://[^/@]+", found) and not found.endswith("/")
         pip_pages.place_of("/cache", f"{found}/key/")
     return found
 
@@ -192,26 +192,6 @@ def _archive(kind: int, *names: str) -> bytes:
     return held.getvalue()[: size + 1024]
 
 
-def _summary_of(*references: str) -> bytes:
-    """A list as GLib serializes `(a(s(taya{sv}))a{sv})`, without more about a reference."""
-
-    def framed(data: bytes, *ends: int) -> bytes:
-        width = next(w for w in (1, 2, 4) if len(data) + w * len(ends) < 1 << 8 * w)
-        return data + b"".join(end.to_bytes(width, "little") for end in ends)
-
-    array, ends = b"", []
-    for name in references:
-        key = name.encode() + b"\0"
-        member = framed(
-            key + bytes(-len(key) % 8) + framed((4096).to_bytes(8, "big") + bytes.fromhex(COMMIT), 40),
-            len(key),
-        )
-        array += bytes(-len(array) % 8) + member
-        ends.append(len(array))
-    listed = framed(array, *ends)
-    return framed(listed, len(listed))
-
-
 _ARCHIVES = (
     _archive(tarfile.USTAR_FORMAT, "a-2-1/", "a-2-1/desc", f"{'d' * 90}/{'n' * 60}"),
     _archive(tarfile.PAX_FORMAT, "é" * 70, "b-2:1-1/desc"),
@@ -259,7 +239,7 @@ READERS = (
     Reader(
         "flatpak_summaries.commits",
         _summary,
-        (_summary_of("app/x", "app/org.example.App/x86_64/stable", "runtime/org.example.Platform/x86_64/1"),),
+        (summary("app/x", "app/org.example.App/x86_64/stable", "runtime/org.example.Platform/x86_64/1"),),
         "binary",
         share=0.3,
         with_=("flatpak.number", "flatpak.width"),
@@ -274,7 +254,12 @@ READERS = (
     Reader("pip_pages.index_of", _index_of, _PIP, with_=("pip_pages.place_of", "ini.read_ini")),
     Reader("pip_pages.read_page", _page, _PAGES, "json", share=0.3, with_=("pip_pages.newest",)),
     Reader("pip_pages.read_page/packed", _page, tuple(map(_gzip, _PAGES)), "binary", share=0.2),
-    Reader("rpm_locks.match_locklist", _locks(_locklist, "a(\n"), (_LOCKLIST,), with_=("rpm.order",)),
+    Reader(
+        "rpm_locks.match_locklist",
+        _locks(_locklist, "a(\n"),
+        (_LOCKLIST,),
+        with_=("rpm.order", "patterns.fits"),
+    ),
     Reader(
         "rpm_locks.match_zypp",
         _locks(lambda text: rpm_locks.match_zypp(text, PACKAGES), "solvable_name: a\nmatch_type: ?\n\n"),

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.patterns import fits
 
 COMMIT = re.compile(r"[0-9a-f]{64}")
 _DEPLOYED = re.compile(
@@ -138,7 +138,7 @@ def masked(reference: str, patterns: tuple[str, ...]) -> bool:
         wanted = pattern.split("/")
         wanted = wanted if wanted[0] in ("app", "runtime") else ["*", *wanted]
         wanted += ["*"] * (len(parts) - len(wanted))
-        if all(fnmatchcase(part, one or "*") for part, one in zip(parts, wanted, strict=False)):
+        if all(fits(part, one or "*") for part, one in zip(parts, wanted, strict=False)):
             return True
     return False
 

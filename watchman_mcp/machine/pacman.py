@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.patterns import fits
 from watchman_mcp.machine.versions.alpm import compare
 
 FORMAT = "9"
@@ -33,9 +33,9 @@ class Configuration:
 
     def holds(self, package: Fields) -> bool:
         """Whether the package, or a group that it is in, is to be left as it is."""
-        names = any(fnmatchcase(package["NAME"][0], pattern) for pattern in self.held)
+        names = any(fits(package["NAME"][0], pattern) for pattern in self.held)
         groups = package.get("GROUPS", ())
-        return names or any(fnmatchcase(g, pattern) for g in groups for pattern in self.held_groups)
+        return names or any(fits(g, pattern) for g in groups for pattern in self.held_groups)
 
 
 def read_configuration(text: str) -> Configuration:

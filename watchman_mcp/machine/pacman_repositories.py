@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from fnmatch import fnmatchcase
 
 from watchman_mcp.errors import Absent, Broken
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.pacman import entry_named
+from watchman_mcp.machine.patterns import fits
 from watchman_mcp.machine.tars import opened
 from watchman_mcp.machine.unit_files import service_of
 from watchman_mcp.machine.updates import Update
@@ -50,7 +50,7 @@ def _matching(files: Files, pattern: str) -> Iterator[str]:
         return
     with suppress(Absent):
         for entry in files.entries(directory or "/"):
-            if fnmatchcase(entry.name, name) and entry.name.startswith(".") == name.startswith("."):
+            if fits(entry.name, name) and entry.name.startswith(".") == name.startswith("."):
                 yield f"{directory}/{entry.name}"
 
 

@@ -7,12 +7,12 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from configparser import Error
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.ini import read_ini
+from watchman_mcp.machine.patterns import LONGEST, fits
 from watchman_mcp.machine.rpm import Package, order
 from watchman_mcp.machine.versions.rpm import split
 
@@ -81,7 +81,7 @@ def match_locklist(lines: Iterable[str], packages: Sequence[Package]) -> Locked:
     names, unreadable = set[str](), 0
     for pattern, times in Counter(found).items():
         matches = [match for form in _FORMS if (match := form.fullmatch(pattern))]
-        unreadable += 0 if matches else times
+        unreadable += 0 if matches and len(pattern) <= LONGEST else times
         names |= _names([match.groupdict() for match in matches], packages)
     return Locked(frozenset(_key(p) for p in packages if _any(p.name, names)), unreadable)
 
@@ -94,7 +94,7 @@ def _names(forms: Iterable[dict[str, str | None]], packages: Sequence[Package]) 
     names = set[str]()
     for said in forms:
         name = said["name"] or ""
-        there = any(_is(package, said) for package in packages if fnmatchcase(package.name, name))
+        there = any(_is(package, said) for package in packages if fits(package.name, name))
         if not there or said.get("version"):
             names.add(name)
         if there:
@@ -106,11 +106,11 @@ def _is(package: Package, said: dict[str, str | None]) -> bool:
     epoch, version, release = split(package.version)
     parts = {"version": version, "release": release or "", "arch": package.arch}
     same = said.get("epoch") in (None, epoch)
-    return same and all(fnmatchcase(text, said.get(part) or "*") for part, text in parts.items())
+    return same and all(fits(text, said.get(part) or "*") for part, text in parts.items())
 
 
 def _any(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return any(fits(name, pattern) for pattern in patterns)
 
 
 def locked_by_dnf5(files: Files, packages: Sequence[Package]) -> Locked:
@@ -210,7 +210,7 @@ def _fits(how: str, name: str, pattern: str) -> bool:
         return pattern in name
     if how == "word":
         return re.search(rf"\b{re.escape(pattern)}\b", name) is not None
-    return name == pattern or (how == "glob" and fnmatchcase(name, pattern))
+    return name == pattern or (how == "glob" and fits(name, pattern))
 
 
 def _in_range(version: str, range: str) -> bool:
