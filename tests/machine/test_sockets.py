@@ -126,6 +126,18 @@ def test_both_ways_of_asking_the_kernel_agree(tmp_path: Path) -> None:
     assert read.unreadable == 0
 
 
+def test_a_line_break_in_a_name_forges_no_socket_where_the_kernel_is_asked() -> None:
+    forged = "0000000000000000: 00000002 00000000 00010000 0001 01 1 /run/forged"
+    with socket.socket(socket.AF_UNIX) as local:
+        local.bind(f"\0x\n{forged}")
+        local.listen()
+
+        asked = {one.path for one in diag.read().unix}
+
+    assert f"@x\n{forged}" in asked
+    assert "/run/forged" not in asked
+
+
 def test_the_holder_of_a_socket_is_this_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         inode = os.fstat(server.fileno()).st_ino

@@ -226,6 +226,29 @@ def test_another_user_sees_every_port_and_says_whose_processes_it_may_not_see(st
     assert all("may not be" in why for _, why in found["unobserved"])
 
 
+def test_a_namespace_that_may_not_be_entered_is_read_from_outside_or_said(stage: Scene) -> None:
+    code = """
+ctypes.CDLL(None).unshare(0x50000000); ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+one = socket(AF_INET6); one.bind(("::", 8080)); one.listen()
+"""
+    stage.run("ip", "netns", "add", "blue")
+    try:
+        with stage.playing(code, user=NOBODY) as pid:
+            number = stage.run("readlink", f"/proc/{pid}/ns/net").strip()[5:-1]
+            found = stage.look(user=NOBODY)
+            entered = stage.look()
+    finally:
+        stage.run("ip", "netns", "delete", "blue")
+
+    (outside,), (inside,) = found["NetworkEndpoint"], entered["NetworkEndpoint"]
+    assert (outside["namespace"], outside["port"], outside["pid"]) == (number, 8080, pid)
+    assert outside == {**inside, "families": None}
+    assert inside["families"] == ["ipv4", "ipv6"]
+    assert dict(found["unobserved"])["ports:netns/blue"] == (
+        f"the network namespace blue may not be entered by uid {NOBODY}"
+    )
+
+
 def test_connections_are_counted_as_ss_lists_them(stage: Scene) -> None:
     server = """
 one = socket(AF_INET6); one.bind(("::", 80)); one.listen()

@@ -12,8 +12,17 @@ from tests.rigs import cache
 
 ROOT = Path(__file__).parents[2]
 SCENE = "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec sleep infinity"
-LOOK = """
-import dataclasses, json, sys
+BECOME = """
+import ctypes, os
+def become(user):
+    os.setgroups([]); os.setresgid(user, user, user); os.setresuid(user, user, user)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: who changed its user may be looked at by nobody
+"""
+"""Becomes another user in the process, since that user may have no way to the interpreter."""
+LOOK = (
+    BECOME
+    + """
+import dataclasses, json, sys, time
 from pathlib import Path
 from watchman_mcp.collectors import Look, ports
 from watchman_mcp.machine import Machine
@@ -21,10 +30,11 @@ from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.settings import Settings
 from watchman_mcp.schema import Edge
+if sys.argv[2:]:
+    become(int(sys.argv[2]))
 root = Path("/")
 look = Look(Machine(Files(root), Commands(), root), Settings(), "ports", json.loads(sys.argv[1]))
 found = {"NetworkEndpoint": [], "ConnectionMetrics": [], "edges": []}
-import time
 begun = time.perf_counter()
 for one in ports.collect(look):
     if isinstance(one, Edge):
@@ -35,6 +45,7 @@ seconds = time.perf_counter() - begun
 unobserved = [dataclasses.astuple(one) for one in look.unobserved]
 print(json.dumps({**found, "unobserved": unobserved, "marks": look.marks, "seconds": seconds}))
 """
+)
 
 
 class Scene:
@@ -43,16 +54,14 @@ class Scene:
     def __init__(self, leader: int) -> None:
         self.leader = leader
 
-    def command(self, *argv: str, user: int = 0) -> list[str]:
+    def command(self, *argv: str) -> list[str]:
         """The command line that runs argv inside."""
-        into = ["nsenter", f"--target={self.leader}", "--net", "--mount", "--pid"]
-        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
-        return [*into, *as_user, *argv]
+        return ["nsenter", f"--target={self.leader}", "--net", "--mount", "--pid", *argv]
 
-    def run(self, *argv: str, user: int = 0, timeout: float = 60) -> str:
+    def run(self, *argv: str, timeout: float = 60) -> str:
         """What argv prints inside; it must end well."""
         done = subprocess.run(
-            self.command(*argv, user=user), capture_output=True, text=True, cwd=ROOT, timeout=timeout,
+            self.command(*argv), capture_output=True, text=True, cwd=ROOT, timeout=timeout,
             errors="surrogateescape",
         )  # fmt: skip
         assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
@@ -60,8 +69,8 @@ class Scene:
 
     def look(self, marks: dict[str, Any] | None = None, user: int = 0) -> dict[str, Any]:
         """One look of the collector of ports from inside."""
-        printed = self.run(sys.executable, "-c", LOOK, json.dumps(marks or {}), user=user)
-        return json.loads(printed)
+        who = [str(user)] if user else []
+        return json.loads(self.run(sys.executable, "-c", LOOK, json.dumps(marks or {}), *who))
 
     @contextlib.contextmanager
     def playing(self, code: str, *into: str, user: int = 0) -> Iterator[int]:
@@ -70,11 +79,17 @@ class Scene:
         `into` is a command that runs it, such as `ip netns exec NAME`.
         """
         source = "\n".join(
-            ["import os, signal, socket, sys, time", "from socket import *", code]
+            [
+                "import os, socket, sys",
+                "from socket import *",
+                BECOME,
+                f"become({user})" if user else "",
+                code,
+            ]
             + ["print(os.getpid(), flush=True)", "sys.stdin.read()"]
         )
         process = subprocess.Popen(
-            self.command(*into, sys.executable, "-c", source, user=user),
+            self.command(*into, sys.executable, "-c", source),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         with process:
@@ -91,7 +106,7 @@ class Scene:
 def scene() -> Iterator[Scene]:
     """A scene with a loopback interface and nothing else."""
     how = "as root: apt-get install iproute2 util-linux"
-    cache.need_programs("a network of its own", "unshare", "nsenter", "setpriv", "ip", "ss", how=how)
+    cache.need_programs("a network of its own", "unshare", "nsenter", "ip", "ss", how=how)
     unshare = subprocess.Popen(
         ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]
         + ["sh", "-c", SCENE],

@@ -114,5 +114,5 @@ def _ports() -> Ports:
 
 
 def _setting(name: str) -> str:
-    with open(f"{_SETTINGS}/{name}", encoding="ascii") as stream:
+    with open(f"{_SETTINGS}/{name}", encoding="utf-8") as stream:
         return stream.read()
