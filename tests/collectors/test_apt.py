@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import shutil
 import subprocess
 from collections import Counter
@@ -49,6 +50,7 @@ KINDS = [
     "days",
 ]
 
+PAIRS = 50_000 if os.environ.get("WATCHMAN_TEST_SOAK") == "full" else 300
 EXAMPLES = 2000 if os.environ.get("WATCHMAN_TEST_SOAK") == "full" else 60
 
 ORIGIN = Origin(1, 1, "", 0, None)
@@ -450,6 +452,27 @@ def test_versions_are_sorted_as_a_kept_library_sorts_them(one: str, other: str) 
     first, second = DebianVersion(one), DebianVersion(other)
 
     assert compare_versions(one, other) == (first > second) - (first < second)
+
+
+@pytest.mark.soak
+def test_versions_are_sorted_as_dpkg_itself_sorts_50_000_pairs() -> None:
+    chance = random.Random(5)
+    pieces = ["0", "1", "2", "10", "00", "a", "b", "Z", "rc", "~", "+", ".", "~~", "deb12u", "-"]
+
+    def version() -> str:
+        upstream, revision = ("".join(chance.choices(pieces, k=chance.randint(0, 6))) for _ in range(2))
+        revision = revision.replace("-", "")
+        epoch = chance.choice(["", "", "0:", "1:", "12:"])
+        return f"{epoch}1{upstream}0" + chance.choice(["", f"-{revision}0"])
+
+    pairs = [(one := version(), chance.choice([one, one + "~", version()])) for _ in range(PAIRS)]
+    words = {-1: "lt", 0: "eq", 1: "gt"}
+    claims = "".join(f"{one} {words[compare_versions(one, other)]} {other}\n" for one, other in pairs)
+    script = 'while read a is b; do dpkg --compare-versions "$a" "$is" "$b" || echo "$a $is $b"; done'
+
+    wrong = subprocess.run(["sh", "-c", script], input=claims, capture_output=True, text=True, check=True)
+
+    assert (wrong.stdout, wrong.stderr) == ("", "")
 
 
 def test_versions_are_sorted_as_debian_policy_says() -> None:
