@@ -475,6 +475,11 @@ def test_versions_are_sorted_as_dpkg_itself_sorts_50_000_pairs() -> None:
     assert (wrong.stdout, wrong.stderr) == ("", "")
 
 
+@pytest.mark.parametrize(("one", "other"), [("0:1.-0", "1.0"), ("1~-1", "1~0-1"), ("1.0a", "1.0a0")])
+def test_a_number_that_is_not_there_is_zero(one: str, other: str) -> None:
+    assert compare_versions(one, other) == 0
+
+
 def test_versions_are_sorted_as_debian_policy_says() -> None:
     rising = [
         "1.0~~",

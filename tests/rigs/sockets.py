@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCENE = "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec sleep infinity"
 BECOME = """
 import ctypes, os
+import pyroute2  # before the user changes, who may have no way to the interpreter
 def become(user):
     os.setgroups([]); os.setresgid(user, user, user); os.setresuid(user, user, user)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: who changed its user may be looked at by nobody

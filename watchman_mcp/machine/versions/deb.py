@@ -25,9 +25,11 @@ def _parts(version: str) -> tuple[str, str, str]:
 
 
 def _compare(one: str, other: str) -> int:
-    # What both begin with is skipped, but for digits of a number that goes on.
+    # What both begin with is skipped, but for the last word and number, which may go on.
     same = len(commonprefix((one, other)))
     while same and one[same - 1].isdecimal():
+        same -= 1
+    while same and not one[same - 1].isdecimal():
         same -= 1
     first, second = _pieces(one[same:]), _pieces(other[same:])
     return (first > second) - (first < second)
