@@ -33,8 +33,12 @@ class Waking:
         self, root: Path, collectors: Mapping[str, Collector], sleepers: Mapping[str, Sleeper]
     ) -> None:
         self._root, self._collectors, self._sleepers = root, collectors, sleepers
-        self.error = ""
+        self._errors: dict[str, str] = {}
+
+    @property
+    def error(self) -> str:
         """Why changes are not noticed at once; empty while they are."""
+        return "; ".join(self._errors.values())
 
     async def run(self) -> None:
         """Wake until cancelled."""
@@ -60,12 +64,12 @@ class Waking:
         while True:
             try:
                 async for changed in changes(self._root, self._paths):
-                    self.error = ""
+                    self._errors.pop("files", None)
                     self._wake(changed)
                 return
             except WatchmanError as error:
                 log.warning("changes are found at intervals only: %s", error)
-                self.error = str(error)
+                self._errors["files"] = str(error)
                 await anyio.sleep(AGAIN)
 
     async def _hear_signals(self) -> None:
@@ -73,8 +77,10 @@ class Waking:
         while True:
             try:
                 async for changed in signals(wanted):
+                    self._errors.pop("network", None)
                     self._wake(changed)
                 return
             except WatchmanError as error:
                 log.warning("changes of the network are found at intervals only: %s", error)
+                self._errors["network"] = str(error)
                 await anyio.sleep(AGAIN)

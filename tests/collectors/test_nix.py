@@ -55,7 +55,7 @@ def test_a_file_belongs_to_the_element_of_a_profile_that_it_lies_in(tmp_path: Pa
         return f"/nix/store/{HASH}-{name}"
 
     elements = {"Hello": {"storePaths": [stored("hello-2.12"), stored("hello-2.12-man")]}}
-    elements["off"] = {"active": False, "storePaths": [stored("off-1")]}  # type: ignore[dict-item]
+    elements["off"] = {"active": False, "storePaths": [stored("off-1")]}  # type: ignore[dict-item] # one element has a flag too
     home = "/root/.local/state/nix/profiles"
     plant(
         tmp_path,

@@ -93,7 +93,7 @@ def test_more_environments_than_are_read_are_said(tmp_path: Path) -> None:
     found = names(look)
 
     assert len(found) == python.ENVIRONMENTS
-    assert [hidden.what for hidden in look.unobserved] == ["python:/", "python: changes at once"]
+    assert [hidden.what for hidden in look.unobserved] == ["python:/", "python:changes at once"]
 
 
 def test_more_directories_than_are_searched_are_said(tmp_path: Path) -> None:

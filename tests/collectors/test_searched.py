@@ -80,4 +80,4 @@ def test_more_places_than_are_watched_are_said(tmp_path: Path) -> None:
     look.watch_places(f"/srv/{number}" for number in range(PLACES + 1))
 
     assert len(look.watched) == PLACES
-    assert [one.what for one in look.unobserved] == ["gem: changes at once"]
+    assert [one.what for one in look.unobserved] == ["gem:changes at once"]

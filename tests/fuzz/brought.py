@@ -42,8 +42,8 @@ def _installed(content: bytes) -> object:
     configs = apk_indexes.configurations(text_of(content))
     assert all(path.startswith("/etc/") for paths in configs.values() for path in paths)
     for name, paths in [*configs.items()][:3]:
-        owners = placed(content, lambda files: list(apk_indexes.owners(files, "/db", paths[:1])), "/db")  # noqa: B023
-        assert name in owners  # type: ignore[operator]
+        owners = placed(content, lambda files: list(apk_indexes.owners(files, "/db", paths[:1])), "/db")  # noqa: B023 - called at once
+        assert name in owners  # type: ignore[operator] # what is placed is told as object
     return configs
 
 

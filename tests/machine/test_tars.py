@@ -24,7 +24,7 @@ NAMES = st.lists(
 
 def archive(names: list[str], kind: int, packed: str = "") -> bytes:
     held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode=f"w:{packed}", format=kind) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=held, mode=f"w:{packed}", format=kind) as tar:  # type: ignore[call-overload] # the mode is made here
         for number, name in enumerate(names):
             content = name.encode() * number * 100
             member = tarfile.TarInfo(name)
@@ -48,7 +48,7 @@ def test_an_archive_is_read_as_tarfile_reads_it(
         told = [(one.name, b"".join(one.content)) for one in found]
 
     with tarfile.open(tmp_path / "archive") as tar:
-        theirs = [(one.name, tar.extractfile(one).read()) for one in tar]  # type: ignore[union-attr]
+        theirs = [(one.name, tar.extractfile(one).read()) for one in tar]  # type: ignore[union-attr] # each is a file
     assert told == theirs
 
 

@@ -24,7 +24,7 @@ class _Index(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         kind, name, *_ = [*self.path.strip("/").split("/")[-2:], ""]
-        place: Path = self.server.place  # type: ignore[attr-defined]
+        place: Path = self.server.place  # type: ignore[attr-defined] # of this test's server
         if kind == "files":
             self._send((place / name).read_bytes(), "application/octet-stream")
             return
@@ -55,7 +55,7 @@ class _Index(BaseHTTPRequestHandler):
 def index(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "made").mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Index)
-    server.place = tmp_path / "made"  # type: ignore[attr-defined]
+    server.place = tmp_path / "made"  # type: ignore[attr-defined] # of this test's server
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/simple"

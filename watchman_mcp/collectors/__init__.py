@@ -83,7 +83,7 @@ class Look:
         self.watch(*found[:PLACES])
         if len(found) > PLACES:
             why = f"only {PLACES} of {len(found)} places are watched; the interval notices the others"
-            self.cannot(f"{self.scope}: changes at once", why)
+            self.cannot(f"{self.scope}:changes at once", why)
 
     def kept(self, name: str, basis: object, make: Callable[[], T]) -> T:
         """A JSON value that takes long to make, as it was made when `basis`, JSON too, was last the same."""

@@ -146,7 +146,7 @@ def _updates(
                 told = look.kept(
                     f"commits:{path}",
                     [look.signs(path), sorted(deployed)],
-                    lambda path=path, wanted=set(deployed): flatpak_summaries.commits(  # type: ignore[misc]
+                    lambda path=path, wanted=set(deployed): flatpak_summaries.commits(  # type: ignore[misc] # mypy infers no lambda with defaults
                         look.machine.files, path, wanted
                     ),
                 )

@@ -51,11 +51,10 @@ def collect(look: Look) -> Iterator[Seen]:
 def _tables(look: Look) -> dict[int, str]:
     """What the machine calls its routing tables."""
     for path in NAMES:
-        with look.part(f"{look.scope}:{path}"):
+        with look.beside(path):
             found, unreadable = read_names(look.machine.files.text(path, NAMES_CAP))
             if unreadable:
                 look.cannot(path, f"{unreadable} of its lines cannot be read and were left out")
-            look.seen.discard(look.scope)
             return found
     return {}
 

@@ -22,7 +22,7 @@ from watchman_mcp.errors import Absent
 from watchman_mcp.machine import netlink, network_namespaces
 from watchman_mcp.machine.accounts import read_users
 from watchman_mcp.machine.cgroups import container_of, numbered, unit_of
-from watchman_mcp.machine.firewall.exposure import Endpoint, Verdict, exposure
+from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, Verdict, exposure
 from watchman_mcp.machine.firewall.places import places
 from watchman_mcp.machine.firewall.reading import read_firewall
 from watchman_mcp.machine.sockets import Inet, Unix, holders, survey
@@ -209,7 +209,9 @@ class Judge:
 
     def __init__(self, look: Look) -> None:
         self._firewall = read_firewall(look.machine)
-        self._interfaces = places(netlink.look())
+        self._interfaces: list[Interface] | None = None
+        with look.beside("interfaces"):
+            self._interfaces = places(netlink.look())
 
     def __call__(self, place: Place, address: Address, families: set[str]) -> Verdict | None:
         """The verdict; None for what no network leads to, and unknown for another namespace's."""
@@ -217,6 +219,8 @@ class Judge:
             return None
         if place.name is not None and not ip_address(address.address.partition("%")[0]).is_loopback:
             return Verdict("unknown", ["it is in another network namespace, whose firewall is not read"])
+        if self._interfaces is None:
+            return Verdict("unknown", ["the interfaces of this machine could not be asked for"])
         endpoint = Endpoint(
             address.protocol, address.address, address.port, address.interface, families == {"ipv6"}
         )

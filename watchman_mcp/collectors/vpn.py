@@ -33,7 +33,7 @@ def collect(look: Look) -> Iterator[VPNConnection | Edge]:
         raise Absent("tunnels are asked of a running machine and this one is read as files")
     known = links()
     decided: frozenset[str] | None = None
-    with look.part(f"{look.scope}:ways"):
+    with look.beside("ways"):
         decided = carriers()
     named: set[str] = set()
     kinds: dict[str, Callable[[Look, list[Link], set[str]], list[Tunnel]]] = {

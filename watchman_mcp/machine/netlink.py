@@ -6,14 +6,12 @@ import errno
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine.policy_rules import Rule, read_rule
 from watchman_mcp.machine.rtnames import PROTOCOLS, SCOPES, TABLES, TYPES, named
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
 FAMILIES = {2: "ipv4", 10: "ipv6"}
@@ -72,30 +70,36 @@ def look(tables: Mapping[int, str] | None = None) -> Network:
     Raises: Absent (no netlink), Denied, Broken.
     """
     names = TABLES | dict(tables or {})
-    try:
-        with _pyroute2().IPRoute() as asked:
-            links = {link["index"]: link for link in asked.get_links()}
-            interfaces = list(_interfaces(links, asked.get_addr()))
-            by_index = {one.number: one.name for one in interfaces}
-            routes: list[Hop] = []
-            rules: list[Rule] = []
-            for number, family in FAMILIES.items():
-                routes += _routes(asked.get_routes(family=number), by_index, names)
-                rules += [read_rule(one, family, names) for one in asked.get_rules(family=number)]
-            return Network(interfaces, routes, rules)
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.EACCES):
-            raise Denied(f"the kernel's network may not be asked for by uid {os.geteuid()}") from error
-        raise Broken(f"the kernel cannot be asked by netlink: {error}; try `ip address`") from error
+    with kernel() as asked:
+        links = {link["index"]: link for link in asked.get_links()}
+        interfaces = list(_interfaces(links, asked.get_addr()))
+        by_index = {one.number: one.name for one in interfaces}
+        routes: list[Hop] = []
+        rules: list[Rule] = []
+        for number, family in FAMILIES.items():
+            routes += _routes(asked.get_routes(family=number), by_index, names)
+            rules += [read_rule(one, family, names) for one in asked.get_rules(family=number)]
+        return Network(interfaces, routes, rules)
 
 
-def _pyroute2() -> ModuleType:
+@contextmanager
+def kernel() -> Iterator[Any]:
+    """The kernel's routing netlink, to be asked by pyroute2, which is imported here: it takes half a second.
+
+    Raises: Absent (no netlink), Denied, Broken; of what is asked inside too.
+    """
     try:
-        import pyroute2
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
     except ImportError as error:
         raise Absent("this system has no netlink") from error
-    found: ModuleType = pyroute2
-    return found
+    try:
+        with IPRoute() as asked:
+            yield asked
+    except (OSError, NetlinkError) as error:
+        if (error.errno if isinstance(error, OSError) else error.code) in (errno.EPERM, errno.EACCES):
+            raise Denied(f"the kernel's network may not be asked for by uid {os.geteuid()}") from error
+        raise Broken(f"the kernel cannot be asked by netlink: {error}; try `ip address`") from error
 
 
 def _interfaces(links: Mapping[int, Any], addresses: Iterable[Any]) -> Iterator[Interface]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 import sys
@@ -58,28 +59,19 @@ async def signals(wanted: Iterable[str]) -> AsyncIterator[set[str]]:
     names = {name.removeprefix(PREFIX) for name in wanted} & GROUPS.keys()
     if sys.platform != "linux" or not names:
         return
-    heard: set[str] = set()
-    arrived = anyio.Event()
     sockets = _sockets(names)
     try:
-        async with anyio.create_task_group() as tasks:
-
-            async def listen(one: socket.socket, told: frozenset[str]) -> None:
-                while True:
-                    await anyio.wait_readable(one)
-                    heard.update(_read(one, told))
-                    arrived.set()
-
-            for one, told in sockets:
-                tasks.start_soon(listen, one, told)
+        # one descriptor for all: an error of one socket is raised here, and not wrapped by tasks
+        with select.epoll() as any_of_them:
+            for one, _ in sockets:
+                any_of_them.register(one.fileno(), select.EPOLLIN)
             yield set()
             while True:
-                await arrived.wait()
+                await anyio.wait_readable(any_of_them)
                 await anyio.sleep(GATHER)
-                arrived = anyio.Event()
-                names, heard = heard, set()
-                if names:
-                    yield {PREFIX + name for name in names}
+                heard = {name for one, told in sockets for name in _read(one, told)}
+                if heard:
+                    yield {PREFIX + name for name in heard}
     finally:
         for one, _ in sockets:
             one.close()

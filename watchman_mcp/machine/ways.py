@@ -6,9 +6,9 @@ import errno
 import socket
 from typing import Any, NamedTuple
 
-from watchman_mcp.errors import Broken, Denied
+from watchman_mcp.machine.netlink import kernel
 
-# Root name servers, which no one routes apart: one address in each half of IPv4, for tunnels take the halves.
+# Addresses that no one routes apart, one in each half of IPv4, for tunnels take the halves.
 _FAR = {"ipv4": ("93.184.215.14", "198.41.0.4"), "ipv6": ("2001:503:ba3e::2:30",)}
 _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ESRCH, errno.ENODEV)
@@ -26,33 +26,27 @@ class Way(NamedTuple):
 def ways(family: str) -> list[Way]:
     """The way of each part of the internet, by the kernel's own decision, its rules included; empty: none.
 
-    Raises: Denied, Broken.
+    Raises: Absent, Denied, Broken.
     """
-    from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
     found: list[Way] = []
-    try:
-        with IPRoute() as kernel:
-            for far in _FAR[family]:
-                try:
-                    routes = list(kernel.route("get", dst=far, family=_FAMILIES[family]))
-                except NetlinkError as error:
-                    if error.code in _NO_WAY:
-                        continue
-                    raise
-                found += [way for way in map(_way, routes) if way is not None]
-    except PermissionError as error:
-        raise Denied("the kernel's routes may not be read by this user") from error
-    except (OSError, NetlinkError) as error:
-        raise Broken(f"the kernel does not tell its routes: {error}") from error
+    with kernel() as asked:
+        for far in _FAR[family]:
+            try:
+                routes = list(asked.route("get", dst=far, family=_FAMILIES[family]))
+            except NetlinkError as error:
+                if error.code in _NO_WAY:
+                    continue
+                raise
+            found += [way for way in map(_way, routes) if way is not None]
     return found
 
 
 def carriers() -> frozenset[str]:
     """The interfaces by which all traffic to the internet leaves, of one family or the other.
 
-    Raises: Denied, Broken.
+    Raises: Absent, Denied, Broken.
     """
     found: set[str] = set()
     for family, far in _FAR.items():

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from watchman_mcp.errors import Broken, Denied
+from watchman_mcp.machine.netlink import kernel
 
 FRESH = 180.0
 """A peer that gave no sign for so many seconds is not there for certain."""
@@ -46,34 +46,26 @@ class Link(NamedTuple):
 def links() -> list[Link]:
     """The interfaces of this network namespace.
 
-    Raises: Denied, Broken.
+    Raises: Absent, Denied, Broken.
     """
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
     found = []
-    try:
-        with IPRoute() as kernel:
-            for link in kernel.get_links():
-                info = link.get_attr("IFLA_LINKINFO")
-                kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
-                data = info.get_attr("IFLA_INFO_DATA") if info and kind == "tun" else None
-                # The data of a tun device came with Linux 4.20; 2 is a tap.
-                if data is not None and hasattr(data, "get_attr") and data.get_attr("IFLA_TUN_TYPE") == 2:
-                    kind = "tap"
-                found.append(
-                    Link(
-                        name=str(link.get_attr("IFLA_IFNAME")),
-                        kind=str(kind),
-                        up=bool(link["flags"] & _UP),
-                        running=link.get_attr("IFLA_CARRIER") == 1,
-                        master=link.get_attr("IFLA_MASTER") is not None,
-                    )
+    with kernel() as asked:
+        for link in asked.get_links():
+            info = link.get_attr("IFLA_LINKINFO")
+            kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
+            data = info.get_attr("IFLA_INFO_DATA") if info and kind == "tun" else None
+            # The data of a tun device came with Linux 4.20; 2 is a tap.
+            if data is not None and hasattr(data, "get_attr") and data.get_attr("IFLA_TUN_TYPE") == 2:
+                kind = "tap"
+            found.append(
+                Link(
+                    name=str(link.get_attr("IFLA_IFNAME")),
+                    kind=str(kind),
+                    up=bool(link["flags"] & _UP),
+                    running=link.get_attr("IFLA_CARRIER") == 1,
+                    master=link.get_attr("IFLA_MASTER") is not None,
                 )
-    except PermissionError as error:
-        raise Denied("the kernel's interfaces may not be read by this user") from error
-    except (OSError, NetlinkError) as error:
-        raise Broken(f"the kernel does not tell its interfaces: {error}") from error
+            )
     return found
 
 
