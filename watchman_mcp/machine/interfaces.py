@@ -33,7 +33,7 @@ def has_netlink() -> bool:
 def speed(name: str) -> int | None:
     """Megabits per second of a link of this namespace; None where it has none, or does not tell."""
     try:
-        with open(f"/sys/class/net/{name}/speed", encoding="ascii") as told:
+        with open(f"/sys/class/net/{name}/speed", "rb") as told:
             found = int(told.read())
     except (OSError, ValueError):
         return None
