@@ -97,13 +97,14 @@ class Runner:
         """Look at everything, again at each interval and when something watched changes; until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            tasks.start_soon(self.waking.run)
+            await self.waking.armed()
             for collector in self.collectors.values():
                 if self.is_on(collector):
                     tasks.start_soon(self._keep_looking, collector)
                 else:
                     await self._say_off(collector)
             tasks.start_soon(self._let_go)
-            tasks.start_soon(self.waking.run)
 
     def is_on(self, collector: Collector) -> bool:
         """Whether the settings want it."""
