@@ -63,13 +63,13 @@ def test_a_request_in_flight_is_answered_before_the_daemon_ends(home: Home) -> N
     served = home.serve()
     client = home.client()
     client.call("query_graph", query="SELECT 1")
-    ask_slowly(client, "slow", 1_500_000)
+    ask_slowly(client, "slow", 700_000)
     began = time.monotonic()
 
     served.send_signal(signal.SIGTERM)
 
     answer = client.wait(lambda line: line.get("id") == "slow")
-    assert answered(answer)["items"] == [[1_500_000]]
+    assert answered(answer)["items"] == [[700_000]]
     assert served.wait(5) == 0
     assert time.monotonic() - began < 5
     assert not (home.state / "sock").exists()
@@ -165,11 +165,11 @@ def test_one_client_on_stdio_is_served_and_others_come_by_the_socket_meanwhile(h
 def test_a_daemon_on_stdio_ends_by_a_signal_while_its_client_waits(home: Home) -> None:
     client = home.client((*PROGRAM, "serve", "--stdio"))
     client.call("query_graph", query="SELECT 1")
-    ask_slowly(client, "slow", 1_000_000)
+    ask_slowly(client, "slow", 700_000)
 
     client.process.send_signal(signal.SIGTERM)
 
-    assert answered(client.wait(lambda line: line.get("id") == "slow"))["items"] == [[1_000_000]]
+    assert answered(client.wait(lambda line: line.get("id") == "slow"))["items"] == [[700_000]]
     assert client.process.wait(5) == 0
     assert home.rows("SELECT value FROM _meta WHERE key = 'clean'") == [("1",)]
 
