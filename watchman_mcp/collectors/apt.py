@@ -16,17 +16,8 @@ from typing import NamedTuple, TypeVar, cast
 from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
 from watchman_mcp.machine import Machine, apt_updates, dpkg_files
 from watchman_mcp.machine.apt_changes import Told, of_steps, of_transactions
-from watchman_mcp.machine.debian import (
-    Stanza,
-    Transaction,
-    Transactions,
-    native_of,
-    needs,
-    present,
-    read_automatic,
-    read_removed,
-    read_transactions,
-)
+from watchman_mcp.machine.apt_history import Transaction, Transactions, read_transactions
+from watchman_mcp.machine.debian import Stanza, native_of, needs, present, read_automatic, read_removed
 from watchman_mcp.machine.dpkg import PASSING, WORD, Clock, DpkgLog, Step, written
 from watchman_mcp.machine.dpkg_files import STATUS
 from watchman_mcp.machine.logs import LogReading, Mark, read_log

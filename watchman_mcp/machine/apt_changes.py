@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Set
 from datetime import datetime
 from typing import NamedTuple
 
-from watchman_mcp.machine.debian import Change, Transaction, Transactions
+from watchman_mcp.machine.apt_history import Change, Transaction, Transactions
 from watchman_mcp.machine.dpkg import Step, written
 
 
