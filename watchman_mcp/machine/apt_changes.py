@@ -67,15 +67,18 @@ def of_steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterat
 
 def of_transactions(transactions: Iterable[Transaction], everywhere: Set[str]) -> Iterator[Told]:
     """Each package that these transactions list, which is what apt meant to do."""
-    equal: dict[tuple[str, Content], int] = {}
+    equal: dict[Content, int] = {}
+    second = ""
     for transaction in transactions:
         stamp = written(transaction.at)
+        if stamp != second:
+            equal, second = {}, stamp
         error = transaction.error or (None if transaction.ended else "apt's history has no end of this run")
         origin = _origin_of(transaction)._replace(error=error)
         for change in transaction.changes:
             content = _content_of(change)
-            nth = equal.get((stamp, content), 0)
-            equal[stamp, content] = nth + 1
+            nth = equal.get(content, 0)
+            equal[content] = nth + 1
             yield Told(content, transaction.at, stamp, nth, origin, everywhere=change.name in everywhere)
 
 

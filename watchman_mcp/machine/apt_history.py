@@ -1,9 +1,10 @@
 """What apt's history tells: its runs and what each was to change; lines in, runs out."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
+from itertools import takewhile
 from typing import NamedTuple
 
 from watchman_mcp.machine.dpkg import STEP_TIME, Clock, written
@@ -12,6 +13,8 @@ from watchman_mcp.machine.versions.deb import compare as compare_versions
 
 KEPT_TRANSACTIONS = 500
 """So many at most are read again to find those of steps that were open at the last look."""
+AHEAD = 100
+"""So many in a row must begin after a moment before it is believed that no other began before it."""
 
 _LISTED = re.compile(r"(?<![^\s,])([A-Za-z0-9][A-Za-z0-9+._-]*)(?::([a-z0-9][a-z0-9-]*))? \(([^()]*)\)")
 _LISTS = frozenset({"Install", "Upgrade", "Downgrade", "Reinstall", "Remove", "Purge", "Disappeared"})
@@ -57,14 +60,90 @@ class Transaction:
     changes: list[Change] = field(default_factory=list)
 
 
-class Transactions:
-    """Transactions in the order of apt's history, found by what they list."""
+class HistoryLog:
+    """Follows apt's history: a line begins a run, those after it say what it was to do and when it ended."""
 
-    def __init__(self, found: list[Transaction]) -> None:
-        self._found = found
+    def __init__(self, zone: tzinfo, fold: int = 0) -> None:
+        self.unreadable = 0
+        self._clock = Clock(zone, fold)
+        self._newest: Transaction | None = None
+        self._filled: Transaction | None = None
+
+    def transactions(self, lines: Iterable[Line]) -> Iterator[Transaction]:
+        """The runs in the order of the history; each is whole once the next is asked for.
+
+        Given the lines that were written since, it goes on with the run that was the last one.
+        """
+        for line in lines:
+            try:
+                begun = self._read(line)
+            except ValueError:
+                self.unreadable += 1
+            else:
+                if begun:
+                    yield begun
+
+    def _read(self, line: Line) -> Transaction | None:
+        """The run that this line begins."""
+        name, colon, value = line.text.strip("\0\r").partition(": ")
+        if name == "Start-Date":
+            self._filled = None
+            return self._begin(line, value)
+        if self._filled and colon:
+            _fill(self._filled, name, value.strip(), self._clock)
+        elif name.strip():
+            self.unreadable += 1
+        return None
+
+    def _begin(self, line: Line, value: str) -> Transaction:
+        at, earliest, latest = self._clock.moment(" ".join(value.split()))
+        if self._newest and not self._newest.ended:
+            # It was killed; if the clock was set back since, this start says nothing of when.
+            self._newest.latest = latest if latest >= self._newest.at else self._newest.at + STEP_TIME
+        self._newest = self._filled = Transaction(line, self._clock.fold, at, (earliest, latest))
+        return self._newest
+
+
+class Transactions:
+    """The stretch of apt's history that is needed at a time, read on as far as is asked for.
+
+    A history may be of any length, so neither all of it nor all that dpkg's log tells is held at once: both
+    were written in the same order. `more` begins to read on, where the last reading came to an end.
+    """
+
+    def __init__(self, more: Callable[[], Iterator[Transaction]]) -> None:
+        self.newest_over = ""
+        """The newest that `over` gave, as `written`."""
+        self._more, self._coming = more, more()
+        self._found: list[Transaction] = []
+        self._begun = 0
+        """So many of them had begun by the moment that was asked for last."""
         self._listed: dict[tuple[str, str | None], list[tuple[Change, Transaction]]] = {}
-        self._purged = {(c.name, t.at) for t in found for c in t.changes if c.kind == "Purge"}
-        for transaction in found:
+        self._purged: set[tuple[str, datetime]] = set()
+
+    def _read(self) -> bool:
+        for transaction in self._coming:
+            self._found.append(transaction)
+            return True
+        self._coming = self._more()
+        return False
+
+    def reach(self, moment: datetime | None) -> None:
+        """Read until runs begin after this moment, or to the end: `cause` knows all that began before.
+
+        Some more are read, for a clock that was wrong for a while may have dated a few of them too late.
+
+        Raises: Absent, Denied, Broken.
+        """
+        later = 0
+        if moment is not None:
+            later = sum(1 for _ in takewhile(lambda one: one.starts[0] > moment, reversed(self._found)))
+        while later < AHEAD and self._read():
+            later = later + 1 if moment is not None and self._found[-1].starts[0] > moment else 0
+        self._begun = len(self._found) - later
+        self._listed = {}
+        self._purged = {(c.name, t.at) for t in self._found for c in t.changes if c.kind == "Purge"}
+        for transaction in self._found:
             for change in transaction.changes:
                 self._listed.setdefault((change.name, change.after), []).append((change, transaction))
 
@@ -90,16 +169,39 @@ class Transactions:
         return (name, cause.at) in self._purged
 
     def over(self, since: str) -> Iterator[Transaction]:
-        """The first ones, as long as they were over before this moment, or at all if it is empty."""
-        for transaction in self._found:
+        """The first ones, as long as they were over before this moment, or at all if it is empty.
+
+        Raises: Absent, Denied, Broken.
+        """
+        number = 0
+        while True:
+            while number + 2 > len(self._found) and self._read():
+                pass  # one is whole when the next begins
+            if number == len(self._found):
+                return
+            transaction = self._found[number]
             if transaction.latest is None or (since and written(transaction.latest) >= since):
                 return
+            self.newest_over = max(self.newest_over, written(transaction.at))
             yield transaction
+            number += 1
+            if number > 2 * KEPT_TRANSACTIONS:
+                del self._found[:KEPT_TRANSACTIONS]
+                number -= KEPT_TRANSACTIONS
 
     def needed(self, oldest: datetime | None) -> Transaction | None:
         """Where the next read must begin: at the last one, or the first that lasted at `oldest` or later."""
-        last = len(self._found) - 1
-        first = max(last, 0)
+        return self._found[self._first(oldest)] if self._found else None
+
+    def forget(self, oldest: datetime | None) -> None:
+        """Drop what a next read from there would not read again."""
+        first = self._first(oldest)
+        del self._found[:first]
+        self._begun -= first
+
+    def _first(self, oldest: datetime | None) -> int:
+        last = max(self._begun - 1, 0)
+        first = last
         if oldest is not None:
             lasting = (
                 number
@@ -110,32 +212,7 @@ class Transactions:
         # Equal ones of one second are told apart by counting from the first.
         while first and self._found[first - 1].at == self._found[first].at:
             first -= 1
-        return self._found[first] if self._found else None
-
-
-def read_transactions(lines: Iterable[Line], clock: Clock) -> tuple[list[Transaction], int]:
-    """The transactions of apt's history in its order, and how many lines could not be read."""
-    found: list[Transaction] = []
-    current: Transaction | None = None
-    unreadable = 0
-    for line in lines:
-        name, colon, value = line.text.strip("\0\r").partition(": ")
-        try:
-            if name == "Start-Date":
-                current = None
-                at, earliest, latest = clock.moment(" ".join(value.split()))
-                current = Transaction(line, clock.fold, at, (earliest, latest))
-                if found and not found[-1].ended:
-                    # It was killed; if the clock was set back since, this start says nothing of when.
-                    found[-1].latest = latest if latest >= found[-1].at else found[-1].at + STEP_TIME
-                found.append(current)
-            elif current and colon:
-                _fill(current, name, value.strip(), clock)
-            elif name.strip():
-                unreadable += 1
-        except ValueError:
-            unreadable += 1
-    return found, unreadable
+        return first
 
 
 def _fill(transaction: Transaction, name: str, value: str, clock: Clock) -> None:
