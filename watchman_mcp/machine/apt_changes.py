@@ -47,7 +47,7 @@ class Told(NamedTuple):
 
 def of_steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterator[Told]:
     """Each step, but for those of transactions up to `alone`, which were told before."""
-    origins: dict[Transaction | None, Origin] = {}
+    origins: dict[Transaction, Origin | None] = {}
     for step in steps:
         second = step.second
         change = Change(step.action, step.name, step.arch, step.replaced, step.after)
@@ -55,12 +55,14 @@ def of_steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterat
         nth = second.equal.get(content, 0)
         second.equal[content] = nth + 1
         cause = history.cause(change, second.at, nth)
+        origin: Origin | None
         if cause is None:
             origin = Origin("dpkg", transaction_id=f"dpkg:{step.run}" if step.run else None)
-        elif written(cause.at) <= alone:
-            continue
         else:
-            origin = origins.get(cause) or origins.setdefault(cause, _origin_of(cause))
+            if cause not in origins:
+                origins[cause] = None if written(cause.at) <= alone else _origin_of(cause)
+            if (origin := origins[cause]) is None:
+                continue
         purged = cause is not None and step.after is None and history.purges(step.name, cause)
         yield Told(content, second.at, second.written, nth, origin, purged=purged)
 
