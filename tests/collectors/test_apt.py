@@ -23,6 +23,7 @@ from univers.versions import DebianVersion
 
 from tests.collectors.test_cases import look_at, plain, plant
 from watchman_mcp.collectors import apt
+from watchman_mcp.machine import apt_history
 from watchman_mcp.machine.apt_history import Transaction
 from watchman_mcp.machine.dpkg import STEP_LINES, Clock, DpkgLog, Step
 from watchman_mcp.machine.logs import Line, Origin
@@ -429,6 +430,19 @@ def test_a_run_that_a_wrong_clock_dated_too_late_hides_none_behind_it(
     records = [seen for seen in apt.collect(look_at(tmp_path, "apt")) if isinstance(seen, Record)]
 
     assert [record.event.command for record in records] == ["apt-get 0", "apt-get 1"]
+
+
+def test_runs_after_the_clock_was_set_back_are_not_taken_for_past_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "STEPS", 1)
+    monkeypatch.setattr(apt_history, "KEPT_TRANSACTIONS", 0)
+    histories, logs = zip(*map(_run, (0, 100, 101, 2, 3)), strict=True)
+    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: "".join(histories), apt.LOG: "".join(logs)})
+
+    records = [seen for seen in apt.collect(look_at(tmp_path, "apt")) if isinstance(seen, Record)]
+
+    assert [record.event.command for record in records] == [f"apt-get {n}" for n in (0, 100, 101, 2, 3)]
 
 
 def test_a_removal_after_which_the_package_is_installed_did_not_happen() -> None:

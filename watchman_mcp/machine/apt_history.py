@@ -58,6 +58,8 @@ class Transaction:
     by: str | None = None
     error: str | None = None
     changes: list[Change] = field(default_factory=list)
+    number: int = 0
+    """Its place among those that were read."""
 
 
 class HistoryLog:
@@ -116,13 +118,15 @@ class Transactions:
         """The newest that `over` gave, as `written`."""
         self._more, self._coming = more, more()
         self._found: list[Transaction] = []
-        self._begun = 0
-        """So many of them had begun by the moment that was asked for last."""
+        self._count = self._newest = 0
+        """How many were read, and the number of the last one that was a cause."""
         self._listed: dict[tuple[str, str | None], list[tuple[Change, Transaction]]] = {}
         self._purged: set[tuple[str, datetime]] = set()
 
     def _read(self) -> bool:
         for transaction in self._coming:
+            self._count += 1
+            transaction.number = self._count
             self._found.append(transaction)
             return True
         self._coming = self._more()
@@ -140,7 +144,6 @@ class Transactions:
             later = sum(1 for _ in takewhile(lambda one: one.starts[0] > moment, reversed(self._found)))
         while later < AHEAD and self._read():
             later = later + 1 if moment is not None and self._found[-1].starts[0] > moment else 0
-        self._begun = len(self._found) - later
         self._listed = {}
         self._purged = {(c.name, t.at) for t in self._found for c in t.changes if c.kind == "Purge"}
         for transaction in self._found:
@@ -159,10 +162,12 @@ class Transactions:
             # apt counts packages for all architectures among the machine's own.
             and (listed.arch == change.arch or change.arch in ("all", "") or not listed.arch)
         ]
-        if len(fitting) < 2:
-            return fitting[0] if fitting else None
         begun = [transaction for transaction in fitting if at in transaction.starts]
-        return begun[min(nth, len(begun) - 1)] if begun else fitting[-1]
+        several = len(fitting) > 1 and begun
+        found = begun[min(nth, len(begun) - 1)] if several else fitting[-1] if fitting else None
+        if found:
+            self._newest = max(self._newest, found.number)
+        return found
 
     def purges(self, name: str, cause: Transaction) -> bool:
         """Whether this run was to purge the package; dpkg logs a mere removal where nothing was left."""
@@ -191,16 +196,17 @@ class Transactions:
 
     def needed(self, oldest: datetime | None) -> Transaction | None:
         """Where the next read must begin: at the last one, or the first that lasted at `oldest` or later."""
-        return self._found[self._first(oldest)] if self._found else None
+        return self._found[self._first(len(self._found) - 1, oldest)] if self._found else None
 
     def forget(self, oldest: datetime | None) -> None:
-        """Drop what a next read from there would not read again."""
-        first = self._first(oldest)
-        del self._found[:first]
-        self._begun -= first
+        """Drop what a next read from there would not read again, but for some before it.
 
-    def _first(self, oldest: datetime | None) -> int:
-        last = max(self._begun - 1, 0)
+        Only what came before the newest cause is past: a clock that was set back may have dated what follows.
+        """
+        if self._found and (last := self._newest - self._found[0].number) > 0:
+            del self._found[: max(self._first(last, oldest) - KEPT_TRANSACTIONS, 0)]
+
+    def _first(self, last: int, oldest: datetime | None) -> int:
         first = last
         if oldest is not None:
             lasting = (
