@@ -58,14 +58,17 @@ def run(quick: bool) -> list[Row]:
 
 
 def look(directory: Path, machine: Machine, apt: Collector, seconds: float = 300) -> tuple[float, int]:
-    """Seconds of the first look, and the events that it brought into the store in this directory."""
+    """Seconds of the first look, and the events that it brought into the store in this directory.
+
+    `seconds` is how long it is waited for; the runner loses its patience as it does in the daemon.
+    """
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     store = Store(directory)
 
     async def told(_labels: frozenset[str]) -> None:
         """Nobody is told."""
 
-    runner = Runner(store, machine, Settings(), [apt], Cleaner(b"bench"), told, deadline=seconds)
+    runner = Runner(store, machine, Settings(), [apt], Cleaner(b"bench"), told)
 
     async def first() -> None:
         async with anyio.create_task_group() as tasks:

@@ -19,7 +19,7 @@ from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.notifications import Notifications
-from watchman_mcp.runner import Runner
+from watchman_mcp.runner import DEADLINE, Runner
 from watchman_mcp.schema import LABELS, Label
 from watchman_mcp.schema.core import CollectorRun, Event, Host, event_key
 from watchman_mcp.schema.packages import DEPENDS_ON, Software
@@ -325,7 +325,11 @@ def nothing_there(name: str) -> Collector:
 
 @asynccontextmanager
 async def serving(
-    store: Store, root: Path, *collectors: Collector, offered: Mapping[str, Any] | None = None
+    store: Store,
+    root: Path,
+    *collectors: Collector,
+    offered: Mapping[str, Any] | None = None,
+    deadline: float = DEADLINE,
 ) -> AsyncIterator[Server]:
     """The one server of a daemon; without collectors it answers from what the store holds.
 
@@ -338,7 +342,7 @@ async def serving(
 
     machine = Machine(Files(root), Commands(settings.daemon.command_path), root)
     async with anyio.create_task_group() as tasks:
-        runner = Runner(store, machine, settings, collectors, Cleaner(b"k" * 32), publish)
+        runner = Runner(store, machine, settings, collectors, Cleaner(b"k" * 32), publish, deadline)
         if collectors:
             tasks.start_soon(runner.run)
         yield Server(store, runner, about(), Notifications(tasks), offered)

@@ -1,6 +1,9 @@
 """When collectors look again: at once where something was put off, and when what they found changes."""
 
+import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -8,16 +11,19 @@ import pytest
 
 from tests.collectors.test_cases import look_at
 from tests.story import serving
+from watchman_mcp import intake
 from watchman_mcp.collectors import Collector, Look, Seen, minutes
 from watchman_mcp.errors import Absent
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.updates import Update
 from watchman_mcp.schema import Edge, path_of
+from watchman_mcp.schema.core import Event, Record
 from watchman_mcp.schema.packages import PROVIDES, Software
 from watchman_mcp.schema.services import Service
 from watchman_mcp.store.sqlite import Store
 
 pytestmark = pytest.mark.anyio
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -118,6 +124,31 @@ async def test_an_edge_waits_for_its_other_end_and_one_without_is_counted(
     assert [row["end"] for row in store.read("SELECT end FROM edges")] == ["Service/systemd/late"]
     run = store.read("SELECT edges_left_out FROM CollectorRun WHERE collector = 'm'")[0]
     assert run["edges_left_out"] == 1
+
+
+async def test_a_look_is_stuck_when_it_brings_nothing_not_when_it_takes_long(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "CHUNK", 1)
+    over = threading.Event()
+
+    def history(look: Look) -> Iterator[Seen]:
+        begun, number = time.monotonic(), 0
+        while time.monotonic() < begun + 1.5:
+            number += 1
+            yield Record(Event(key=f"evt_{number}", ts=NOW, type="package_install", source="m"))
+
+    def silence(look: Look) -> Iterator[Seen]:
+        over.wait(15)
+        yield Software(key="x", name="x", manager="m")
+
+    collectors = (made("long", history, Software), made("silent", silence, Software))
+    async with serving(store, tmp_path, *collectors, deadline=0.5) as server:
+        await server.runner.scan(["long", "silent"])
+        status = {name: one.status for name, one in server.runner.status.items()}
+        over.set()
+
+    assert status == {"long": "ok", "silent": "stuck"}
 
 
 # What a look keeps

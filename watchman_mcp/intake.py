@@ -37,7 +37,8 @@ class Outcome:
     left_out: int = 0
     """Edges whose other end is not known, or not yet."""
     watched: set[str] = field(default_factory=set)
-    written: bool = False
+    written: int = 0
+    """Parts of it that are in the store."""
     returned: bool = False
     touched: set[str] = field(default_factory=set)
     unobserved: list[str] = field(default_factory=list)
@@ -49,7 +50,7 @@ class Outcome:
     def wrote(self, written: Written) -> None:
         """Something of it is in the store."""
         self.touched |= written.labels
-        self.written = True
+        self.written += 1
 
 
 class Intake:

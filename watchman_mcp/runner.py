@@ -29,7 +29,7 @@ from watchman_mcp.waking import Waking
 
 log = logging.getLogger(__name__)
 DEADLINE = 120.0
-"""Seconds after which a look is called stuck; its thread is left to end by itself."""
+"""Seconds after which a look that brings nothing is called stuck; its thread is left to end by itself."""
 SETTLE = 5.0
 """Seconds until the look that tells whether a change was explained after all."""
 HELD_BACK = 10.0
@@ -191,22 +191,32 @@ class Runner:
     async def _observe_in_time(self, collector: Collector, status: Status, outcome: Outcome) -> None:
         """Look in a thread, which is left to itself past the deadline; no other look begins meanwhile."""
         status.hangs = lambda: not outcome.returned
-        with anyio.move_on_after(self.deadline) as deadline:
-            try:
-                await to_thread.run_sync(
-                    partial(self._observe, collector, outcome), limiter=self._limiter, abandon_on_cancel=True
-                )
-            except Absent as error:
-                outcome.fail("unavailable", str(error))
-            except WatchmanError as error:
-                outcome.fail("failed", str(error))
-            except (
-                Exception
-            ) as error:  # the one place that may: one collector's fault must not end the others
-                log.exception("%s: a fault of Watchman's own", collector.name)
-                outcome.fail("failed", f"{type(error).__name__} in the collector; the log has the rest")
-        if deadline.cancelled_caught:
-            outcome.fail("stuck", f"no answer within {self.deadline:.0f} s")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._lose_patience, outcome, tasks.cancel_scope)
+            await self._observe_apart(collector, outcome)
+            tasks.cancel_scope.cancel()
+
+    async def _lose_patience(self, outcome: Outcome, look: anyio.CancelScope) -> None:
+        """Give up a look that wrote nothing for so long; a long history is written in parts."""
+        written = -1
+        while written != outcome.written:
+            written = outcome.written
+            await anyio.sleep(self.deadline)
+        outcome.fail("stuck", f"no answer within {self.deadline:.0f} s")
+        look.cancel()
+
+    async def _observe_apart(self, collector: Collector, outcome: Outcome) -> None:
+        try:
+            await to_thread.run_sync(
+                partial(self._observe, collector, outcome), limiter=self._limiter, abandon_on_cancel=True
+            )
+        except Absent as error:
+            outcome.fail("unavailable", str(error))
+        except WatchmanError as error:
+            outcome.fail("failed", str(error))
+        except Exception as error:  # the one place that may: one collector's fault must not end the others
+            log.exception("%s: a fault of Watchman's own", collector.name)
+            outcome.fail("failed", f"{type(error).__name__} in the collector; the log has the rest")
 
     def _observe(self, collector: Collector, outcome: Outcome) -> None:
         """In a worker thread: read, clean, compare, write."""

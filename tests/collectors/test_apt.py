@@ -1,5 +1,6 @@
 """dpkg's log and apt's history give the same events however they are cut into looks."""
 
+import gc
 import gzip
 import json
 import os
@@ -22,6 +23,8 @@ from univers.versions import DebianVersion
 
 from tests.collectors.test_cases import look_at, plain, plant
 from watchman_mcp.collectors import apt
+from watchman_mcp.machine import apt_history
+from watchman_mcp.machine.apt_history import Transaction
 from watchman_mcp.machine.dpkg import STEP_LINES, Clock, DpkgLog, Step
 from watchman_mcp.machine.logs import Line, Origin
 from watchman_mcp.machine.versions.deb import compare as compare_versions
@@ -261,6 +264,8 @@ class Disk:
     """The files of that machine."""
 
     root: Path
+    held: int = apt.STEPS
+    """So much of each log is held at a time."""
     marks: dict[str, object] = field(default_factory=dict)
     seen: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -277,9 +282,12 @@ class Disk:
 
     def look(self) -> None:
         look = look_at(self.root, "apt", marks=json.loads(json.dumps(self.marks)))
-        for seen in apt.collect(look):
-            if isinstance(seen, Record):
-                self.seen.setdefault(seen.event.key, plain(seen.event))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(apt, "STEPS", self.held)
+            patch.setattr(apt, "RUNS", self.held)
+            for seen in apt.collect(look):
+                if isinstance(seen, Record):
+                    self.seen.setdefault(seen.event.key, plain(seen.event))
         assert not look.unobserved
         self.marks = look.marks
 
@@ -317,16 +325,19 @@ LOOKS = st.lists(
 )
 
 
-@example(operations=[("put", 0, 2), ("again", 0, 2), ("again", 0, 1)], looks=[(0.5, 0.3, "dpkg", True)])
+@example(
+    operations=[("put", 0, 2), ("again", 0, 2), ("again", 0, 1)], looks=[(0.5, 0.3, "dpkg", True)], held=1
+)
 @example(
     operations=[("put", 0, 2), ("killed", 0, 2), ("configure", 0, 1), ("back", 0, 0), ("put", 1, 2)],
     looks=[(0.7, 0.9, "", True)],
+    held=2,
 )
 @pytest.mark.soak
 @settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-@given(operations=OPERATIONS, looks=LOOKS)
+@given(operations=OPERATIONS, looks=LOOKS, held=st.integers(1, 5))
 def test_logs_read_in_any_pieces_through_any_rotation_tell_what_was_done(
-    operations: list[tuple[str, int, int]], looks: list[tuple[float, float, str, bool]]
+    operations: list[tuple[str, int, int]], looks: list[tuple[float, float, str, bool]], held: int
 ) -> None:
     history = History()
     for operation in operations:
@@ -334,7 +345,7 @@ def test_logs_read_in_any_pieces_through_any_rotation_tell_what_was_done(
     pauses = {int(where * len(history.writes)): pause for where, *pause in looks}
 
     with TemporaryDirectory() as folder:
-        whole, pieces = Disk(Path(folder, "whole")), Disk(Path(folder, "pieces"))
+        whole, pieces = Disk(Path(folder, "whole")), Disk(Path(folder, "pieces"), held)
         for number, (stream, text) in enumerate(history.writes):
             whole.write(stream, text.encode())
             part = text.encode()
@@ -354,6 +365,84 @@ def test_logs_read_in_any_pieces_through_any_rotation_tell_what_was_done(
     assert pieces.seen == whole.seen
     columns = ("type", "package_name", "architecture", "previous", "version", "command")
     assert Counter(tuple(map(event.get, columns)) for event in whole.seen.values()) == Counter(history.told)
+
+
+def _run(number: int) -> tuple[str, str]:
+    """One run of apt, in apt's history and in dpkg's log."""
+    at = datetime(2026, 1, 2) + timedelta(minutes=number)
+    versions = f"1.{number} 1.{number + 1}"
+    listed = versions.replace(" ", ", ")
+    history = (
+        f"Start-Date: {at:%Y-%m-%d  %H:%M:%S}\nCommandline: apt-get {number}\n"
+        f"Upgrade: a:amd64 ({listed})\nEnd-Date: {at:%Y-%m-%d  %H:%M:%S}\n\n"
+    )
+    did = (f"upgrade a:amd64 {versions}", f"configure a:amd64 1.{number + 1} <none>")
+    log = "".join(f"{at} {one}\n" for one in (*did, f"status installed a:amd64 1.{number + 1}"))
+    return history, log
+
+
+def test_of_two_long_logs_a_part_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories, logs = zip(*map(_run, range(3000)), strict=True)
+    # Of the first half only apt's history tells.
+    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: "".join(histories), apt.LOG: "".join(logs[1500:])})
+
+    monkeypatch.setattr(apt, "STEPS", 100)
+    found: list[str | None] = []
+    most = 0
+    for seen in apt.collect(look_at(tmp_path, "apt")):
+        if isinstance(seen, Record):
+            found.append(seen.event.command)
+            if len(found) % 300 == 0:
+                most = max(most, sum(isinstance(one, (Transaction, Step)) for one in gc.get_objects()))
+
+    assert found == [f"apt-get {number}" for number in range(3000)]
+    assert most < 1400
+
+
+def test_a_run_of_apt_that_begins_during_a_look_is_the_reason_of_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "STEPS", 1)
+    (first, begun), (second, did) = _run(0), _run(1)
+    cut = second.index("Upgrade")
+    rotated = f"{apt.LOG}.1"
+    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: first + second[:cut], rotated: begun, apt.LOG: ""})
+    look = look_at(tmp_path, "apt")
+
+    told = (seen.event.command for seen in apt.collect(look) if isinstance(seen, Record))
+    commands = [next(told)]
+    with (tmp_path / apt.HISTORY.lstrip("/")).open("a") as history:
+        history.write(second[cut:])
+    with (tmp_path / apt.LOG.lstrip("/")).open("a") as log:
+        log.write(did)
+
+    assert [*commands, *told] == ["apt-get 0", "apt-get 1"]
+    assert not look.unobserved
+
+
+def test_a_run_that_a_wrong_clock_dated_too_late_hides_none_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "STEPS", 1)
+    (first, begun), (late, _), (second, did) = map(_run, (0, 500_000, 1))
+    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: first + late + second, apt.LOG: begun + did})
+
+    records = [seen for seen in apt.collect(look_at(tmp_path, "apt")) if isinstance(seen, Record)]
+
+    assert [record.event.command for record in records] == ["apt-get 0", "apt-get 1"]
+
+
+def test_runs_after_the_clock_was_set_back_are_not_taken_for_past_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "STEPS", 1)
+    monkeypatch.setattr(apt_history, "KEPT_TRANSACTIONS", 0)
+    histories, logs = zip(*map(_run, (0, 100, 101, 2, 3)), strict=True)
+    plant(tmp_path, {apt.STATUS: STATUS, apt.HISTORY: "".join(histories), apt.LOG: "".join(logs)})
+
+    records = [seen for seen in apt.collect(look_at(tmp_path, "apt")) if isinstance(seen, Record)]
+
+    assert [record.event.command for record in records] == [f"apt-get {n}" for n in (0, 100, 101, 2, 3)]
 
 
 def test_a_removal_after_which_the_package_is_installed_did_not_happen() -> None:

@@ -11,6 +11,7 @@ from tests.rigs.rpm import Rpm, header_of
 from watchman_mcp.machine import (
     apk,
     apt_changes,
+    apt_history,
     apt_updates,
     brew,
     debian,
@@ -90,23 +91,33 @@ def _dpkg_steps(lines: Iterable[Line]) -> Found:
 
 def _dpkg_log(content: bytes) -> object:
     steps: list[dpkg.Step] = accounted(_dpkg_steps, content, "?")
-    history = debian.Transactions(debian.read_transactions(lines_of(_HISTORY[0]), dpkg.Clock(ZONE))[0])
+    history = _history_of(_apt_transactions(lines_of(_HISTORY[0]))[0])
     told = list(apt_changes.of_steps(steps, history, ""))
     assert len(told) == len(steps)
     return [one.content for one in told]
 
 
 def _apt_transactions(lines: Iterable[Line]) -> Found:
-    return debian.read_transactions(lines, dpkg.Clock(ZONE))
+    log = apt_history.HistoryLog(ZONE)
+    return list(log.transactions(lines)), log.unreadable
+
+
+def _history_of(found: list[apt_history.Transaction]) -> apt_history.Transactions:
+    parts = [found]
+    history = apt_history.Transactions(lambda: iter(parts.pop() if parts else ()))
+    history.reach(None)
+    return history
 
 
 def _apt_history(content: bytes) -> object:
-    found: list[debian.Transaction] = accounted(_apt_transactions, content, "?")
-    history = debian.Transactions(found)
+    found: list[apt_history.Transaction] = accounted(_apt_transactions, content, "?")
+    history = _history_of(found)
     told = list(apt_changes.of_transactions(found, frozenset({"tool"})))
     assert len(told) == sum(len(one.changes) for one in found)
     assert history.needed(datetime(2026, 1, 1, tzinfo=UTC)) in [*found, None]
-    return [one.content for one in told], [len(list(history.over(since))) for since in ("", "2026")]
+    return [one.content for one in told], [
+        len(list(_history_of(found).over(since))) for since in ("", "2026")
+    ]
 
 
 def _upgradable(content: bytes) -> object:
@@ -249,7 +260,12 @@ READERS = (
     Reader("debian.present", _present, _STATE, with_=("debian.needs", "debian.native_of")),
     Reader("debian.read_automatic", of_text(debian.read_automatic), cases("apt", "*extended_states")),
     Reader("debian.read_removed", of_text(debian.read_removed), _STATE),
-    Reader("debian.read_transactions", _apt_history, _HISTORY, with_=("debian.Transactions.over",)),
+    Reader(
+        "apt_history.HistoryLog.transactions",
+        _apt_history,
+        _HISTORY,
+        with_=("apt_history.Transactions.over",),
+    ),
     Reader("dpkg.DpkgLog.steps", _dpkg_log, cases("apt", "*dpkg.log*"), with_=("apt_changes.of_steps",)),
     Reader("brew.read_receipt", _receipt, cases("brew", "*RECEIPT.json"), "json"),
     Reader("brew.read_timestamp", of_text(brew.read_timestamp), (b"20240102030405.678", b"20240102030405")),

@@ -43,8 +43,8 @@ ECHO, GROUND = 60, 20_000
 PATHS = frozenset({"Directory", "Files", "Path", "PurePath", "Search", "Commands", "Machine"})
 """What names a file beside a path: such a function opens files and hands their text to a reader."""
 TOLD = {
+    "apt_history.Transactions.purges",
     "commands.Commands.run",
-    "debian.Transactions.purges",
     "dns_servers.asking.checked",
     "dns_servers.asking.key_of",
     "dpkg.Clock.moment",

@@ -10,24 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, tzinfo
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
 
 from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
 from watchman_mcp.machine import Machine, apt_updates, dpkg_files
 from watchman_mcp.machine.apt_changes import Told, of_steps, of_transactions
-from watchman_mcp.machine.debian import (
-    Stanza,
-    Transaction,
-    Transactions,
-    native_of,
-    needs,
-    present,
-    read_automatic,
-    read_removed,
-    read_transactions,
-)
-from watchman_mcp.machine.dpkg import PASSING, WORD, Clock, DpkgLog, Step, written
+from watchman_mcp.machine.apt_history import HistoryLog, Transaction, Transactions
+from watchman_mcp.machine.debian import Stanza, native_of, needs, present, read_automatic, read_removed
+from watchman_mcp.machine.dpkg import PASSING, WORD, DpkgLog
 from watchman_mcp.machine.dpkg_files import STATUS
 from watchman_mcp.machine.logs import LogReading, Mark, read_log
 from watchman_mcp.machine.updates import Update
@@ -42,6 +34,8 @@ T = TypeVar("T")
 STATES = "/var/lib/apt/extended_states"
 LOG = "/var/log/dpkg.log"
 HISTORY = "/var/log/apt/history.log"
+STEPS, RUNS = 20_000, 200
+"""So many steps of dpkg's log, and runs that only apt's history tells, are held at a time."""
 
 
 class Known(NamedTuple):
@@ -197,47 +191,74 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
 
 
 def _records(look: Look, removed: frozenset[str], everywhere: set[str]) -> Iterator[Record]:
-    zone = host_zone(look.machine.root)
-    never = look.marks.get(LOG) is None
-    steps, since, oldest = _read_steps(look, zone, removed)
-    place = _place(look, HISTORY)
+    zone, never, place = host_zone(look.machine.root), look.marks.get(LOG) is None, _place(look, LOG)
+    log = DpkgLog(zone, place.fold, place.known)
+    reading = read_log(look.machine.files, LOG, place.mark, skip=PASSING, skip_at=WORD)
+    parts = _parts(look, LOG, chain(log.steps(reading), log.rest(removed)), STEPS)
+    steps = next(parts, [])
+    since, before = place.since or log.earliest, _place(look, HISTORY)
     if never and steps:  # each of them may be of a transaction that was told before dpkg's log could be read
-        place = place._replace(mark=None)
-    # dpkg's log was read first: apt says what it will do before dpkg begins, so each step finds its reason.
-    history = _read_history(look, zone, place)
-    alone = list(history.over(since)) if never else []
-    yield from map(_record, of_transactions(alone, everywhere))
-    yield from map(_record, of_steps(steps, history, place.known))
-    if since and f"{look.scope}:{LOG}" in look.failed:
-        return  # the next read of dpkg's log will need the same transactions
-    if first := history.needed(oldest):
-        told = place.known if since else max([place.known, *(written(t.at) for t in alone)])
-        look.marks[HISTORY] = [first.line.mark.to_json(), first.fold, told, ""]
-
-
-def _read_steps(look: Look, zone: tzinfo, removed: frozenset[str]) -> tuple[list[Step], str, datetime | None]:
-    """The new steps of dpkg's log, how far back it ever reached, and how far back the next read will."""
-    place = _place(look, LOG)
-    steps, since, oldest = list[Step](), place.since, None
-    with _log(look, LOG):
-        log = DpkgLog(zone, place.fold, place.known)
-        reading = read_log(look.machine.files, LOG, place.mark, skip=PASSING, skip_at=WORD)
-        steps = [*log.steps(reading), *log.rest(removed)]
-        _say(look, LOG, reading, log.unreadable)
-        since = since or log.earliest
+        before = before._replace(mark=None)
+    history = _History(look, zone, before)
+    if never:
+        alone = chain.from_iterable(_parts(look, HISTORY, history.runs.over(since), RUNS))
+        yield from map(_record, of_transactions(alone, everywhere))
+    while steps:
+        # Its part of dpkg's log was read first: apt says what it will do before dpkg begins.
+        history.reach(max(step.second.at for step in steps))
+        yield from map(_record, of_steps(steps, history.runs, before.known))
+        if second := log.place():
+            history.runs.forget(second.at)
+        steps = next(parts, [])
+    history.reach(None)
+    oldest = None
+    if not _failed(look, LOG):
+        _say(look, LOG, [reading], log.unreadable)
         if second := log.place():
             oldest = second.at
             look.marks[LOG] = [second.line.mark.to_json(), second.fold, second.run, since]
-    return steps, since, oldest
+    history.say()
+    if since and _failed(look, LOG):
+        return  # the next read of dpkg's log will need the same transactions
+    if not _failed(look, HISTORY) and (first := history.runs.needed(oldest)):
+        told = before.known if since else max(before.known, history.runs.newest_over)
+        look.marks[HISTORY] = [first.line.mark.to_json(), first.fold, told, ""]
 
 
-def _read_history(look: Look, zone: tzinfo, place: _Place) -> Transactions:
-    found: list[Transaction] = []
-    with _log(look, HISTORY):
-        reading = read_log(look.machine.files, HISTORY, place.mark)
-        found, unreadable = read_transactions(reading, Clock(zone, place.fold))
-        _say(look, HISTORY, reading, unreadable)
-    return Transactions(found)
+class _History:
+    """Apt's history, read on as dpkg's log is."""
+
+    def __init__(self, look: Look, zone: tzinfo, place: _Place) -> None:
+        self._look, self._mark = look, place.mark
+        self._log = HistoryLog(zone, place.fold)
+        self._readings: list[LogReading] = []
+        self.runs = Transactions(self._more)
+
+    def _more(self) -> Iterator[Transaction]:
+        mark = self._readings[-1].mark if self._readings else self._mark
+        self._readings.append(read_log(self._look.machine.files, HISTORY, mark))
+        return self._log.transactions(self._readings[-1])
+
+    def reach(self, moment: datetime | None) -> None:
+        """Read what began by this moment, or all; a history that cannot be read gives no reasons."""
+        if not _failed(self._look, HISTORY):
+            with _log(self._look, HISTORY):
+                self.runs.reach(moment)
+
+    def say(self) -> None:
+        """Say what of it could not be read."""
+        if not _failed(self._look, HISTORY):
+            _say(self._look, HISTORY, self._readings, self._log.unreadable)
+
+
+def _parts(look: Look, path: str, found: Iterator[T], count: int) -> Iterator[list[T]]:
+    """What is found in a log, some of it at a time, for there may be more than fits into memory."""
+    part: list[T] | None = None
+    while part is None or part:
+        part = []
+        with _log(look, path):
+            part = list(islice(found, count))
+        yield part
 
 
 @contextmanager
@@ -248,11 +269,15 @@ def _log(look: Look, path: str) -> Iterator[None]:
     look.seen.discard(f"{look.scope}:{path}")  # it has no rows of its own
 
 
-def _say(look: Look, path: str, reading: LogReading, unreadable: int) -> None:
+def _failed(look: Look, path: str) -> bool:
+    return f"{look.scope}:{path}" in look.failed
+
+
+def _say(look: Look, path: str, readings: list[LogReading], unreadable: int) -> None:
     """Say what of a log could not be read."""
-    lines = unreadable + reading.overlong
+    lines = unreadable + sum(reading.overlong for reading in readings)
     left_out = [f"{lines} of its lines cannot be read and were left out"] if lines else []
-    for problem in reading.problems + left_out:
+    for problem in dict.fromkeys([p for reading in readings for p in reading.problems] + left_out):
         look.cannot(path, problem)
 
 

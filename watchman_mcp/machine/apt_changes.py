@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Set
 from datetime import datetime
 from typing import NamedTuple
 
-from watchman_mcp.machine.debian import Change, Transaction, Transactions
+from watchman_mcp.machine.apt_history import Change, Transaction, Transactions
 from watchman_mcp.machine.dpkg import Step, written
 
 
@@ -47,7 +47,7 @@ class Told(NamedTuple):
 
 def of_steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterator[Told]:
     """Each step, but for those of transactions up to `alone`, which were told before."""
-    origins: dict[Transaction | None, Origin] = {}
+    origins: dict[Transaction, Origin | None] = {}
     for step in steps:
         second = step.second
         change = Change(step.action, step.name, step.arch, step.replaced, step.after)
@@ -55,27 +55,32 @@ def of_steps(steps: Iterable[Step], history: Transactions, alone: str) -> Iterat
         nth = second.equal.get(content, 0)
         second.equal[content] = nth + 1
         cause = history.cause(change, second.at, nth)
+        origin: Origin | None
         if cause is None:
             origin = Origin("dpkg", transaction_id=f"dpkg:{step.run}" if step.run else None)
-        elif written(cause.at) <= alone:
-            continue
         else:
-            origin = origins.get(cause) or origins.setdefault(cause, _origin_of(cause))
+            if cause not in origins:
+                origins[cause] = None if written(cause.at) <= alone else _origin_of(cause)
+            if (origin := origins[cause]) is None:
+                continue
         purged = cause is not None and step.after is None and history.purges(step.name, cause)
         yield Told(content, second.at, second.written, nth, origin, purged=purged)
 
 
 def of_transactions(transactions: Iterable[Transaction], everywhere: Set[str]) -> Iterator[Told]:
     """Each package that these transactions list, which is what apt meant to do."""
-    equal: dict[tuple[str, Content], int] = {}
+    equal: dict[Content, int] = {}
+    second = ""
     for transaction in transactions:
         stamp = written(transaction.at)
+        if stamp != second:
+            equal, second = {}, stamp
         error = transaction.error or (None if transaction.ended else "apt's history has no end of this run")
         origin = _origin_of(transaction)._replace(error=error)
         for change in transaction.changes:
             content = _content_of(change)
-            nth = equal.get((stamp, content), 0)
-            equal[stamp, content] = nth + 1
+            nth = equal.get(content, 0)
+            equal[content] = nth + 1
             yield Told(content, transaction.at, stamp, nth, origin, everywhere=change.name in everywhere)
 
 

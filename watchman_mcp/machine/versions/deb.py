@@ -4,15 +4,24 @@ import re
 from functools import lru_cache
 from os.path import commonprefix
 
+_LONG = 256
 _PIECES = re.compile(r"(\D*)(\d*)")
 
 
 def compare(one: str, other: str) -> int:
     """-1, 0 or 1 as dpkg sorts version `one` before, beside or after `other`."""
+    # All that is built from one source goes from one version to another at once.
+    return _remembered(one, other) if len(one) + len(other) < _LONG else _compared(one, other)
+
+
+def _compared(one: str, other: str) -> int:
     for first, second in zip(_parts(one), _parts(other), strict=True):
         if first != second and (order := _compare(first, second)):
             return order
     return 0
+
+
+_remembered = lru_cache(maxsize=1024)(_compared)
 
 
 def _parts(version: str) -> tuple[str, str, str]:
