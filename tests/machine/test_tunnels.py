@@ -223,6 +223,23 @@ def test_the_peers_of_wireguard_are_put_together_of_their_columns() -> None:
     assert (one.carries, other.carries) == (None, False)
 
 
+def test_endpoints_are_told_though_wg_writes_an_interface_only_before_its_first_peer() -> None:
+    third = "c" * 43 + "="
+    more = {name: text + f"wg1\t{third}\t1\t2\n" for name, text in columns().items()}
+    lines = f"empty\twg0\t{KEY}\t10.1.0.2:51820\n{OTHER}\t(none)\nnone\twg1\t{third}\t10.1.0.3:1\nlast\t"
+
+    peers, unreadable = wireguard.read_peers({**more, "endpoints": lines})
+
+    found = wireguard.tunnels_of(peers, {"wg0": True, "wg1": True})
+    assert [(one.interface, one.endpoint) for one in found] == [
+        ("wg0", "10.1.0.2:51820"),
+        ("wg0", None),
+        ("wg1", "10.1.0.3:1"),
+    ]
+    assert unreadable == 0
+    assert wireguard.read_peers({**more, "endpoints": f"{lines}\nwg0\tshort\t1\n\t\n"})[1] == 2
+
+
 @pytest.mark.parametrize(
     ("ago", "keepalive", "status"),
     [(170, "off", "active"), (200, "off", "stale"), (200, "100", "active"), (400, "100", "stale")],
