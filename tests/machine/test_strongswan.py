@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from pathlib import Path
@@ -73,8 +74,9 @@ def test_a_connection_is_told_by_its_name_whether_it_is_up_or_not() -> None:
     assert (asleep.status, asleep.endpoint, asleep.allowed) == ("down", "vpn.example", ("10.71.0.0/24",))
 
 
-def test_peers_of_one_connection_are_told_apart_by_who_they_are() -> None:
-    server = {"road": {"remote_addrs": ["%any"], "children": {"net": {"remote-ts": ["dynamic"]}}}}
+@pytest.mark.parametrize("anyone", ["%any", "10.0.0.0/8", "10.0.0.1-10.0.0.9", "fd01::1-fd01::9"])
+def test_peers_of_one_connection_are_told_apart_by_who_they_are(anyone: str) -> None:
+    server = {"road": {"remote_addrs": [anyone], "children": {"net": {"remote-ts": ["dynamic"]}}}}
     child = {"state": "INSTALLED", "remote-ts": ["10.3.0.1/32"], "bytes-in": "1", "bytes-out": "2"}
     peers = [
         {"road": {"remote-host": "192.0.2.1", "remote-id": who, "child-sas": {"net-1": child}}}
@@ -161,3 +163,18 @@ def test_where_nothing_listens_there_are_no_connections(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Broken):
         strongswan.ask_strongswan(str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_user_who_may_not_ask_gets_no_connections_and_no_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "vici"))
+        listening.listen()
+        os.seteuid(65534)
+        try:
+            found = strongswan.ask_strongswan(str(tmp_path / "vici"))
+        finally:
+            os.seteuid(0)
+
+    assert found is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -16,6 +17,8 @@ _QUESTIONS = {"list-conns": "list-conn", "list-sas": "list-sa"}
 _WORKING = frozenset({"INSTALLED", "UPDATING", "REKEYING", "REKEYED"})
 """States of an association that carries something."""
 _EVERYTHING = frozenset({"0.0.0.0/0", "::/0"})
+_MANY = re.compile(r"[%/]|^[0-9a-fA-F.:]+-[0-9a-fA-F.:]+$")
+"""An address for anyone, of a network, or from one to another one."""
 _MOST = 2**63 - 1
 
 
@@ -114,10 +117,8 @@ def _both(one: Tunnel, other: Tunnel) -> Tunnel:
 def _far(connection: Section) -> str | None:
     """The one peer that a connection leads to; None where it waits for anyone."""
     told = connection.get("remote_addrs")
-    addresses = (
-        [one for one in told if one and "%" not in one and "/" not in one] if isinstance(told, list) else []
-    )
-    return addresses[0] if addresses else None
+    addresses = told if isinstance(told, list) else []
+    return next((one for one in addresses if one and not _MANY.search(one)), None)
 
 
 def _sections(told: Section) -> Iterator[tuple[str, Section]]:
