@@ -1,6 +1,7 @@
 """The name servers of a NetworkManager that runs, beside what its own program says of them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.rigs.cache import need_programs
+from tests.rigs.cache import missing, need_programs
 from watchman_mcp.collectors.dns import MANAGER_FILES, collector
 
 pytestmark = pytest.mark.real
@@ -17,9 +18,12 @@ pytestmark = pytest.mark.real
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What the rig prints of it, before and after another server is set."""
+    how = "as root: apt-get install --no-install-recommends network-manager dbus"
+    if os.geteuid() != 0:
+        missing("NetworkManager in namespaces of its own (root)", how)
     need_programs(
         "NetworkManager", "NetworkManager", "nmcli", "busctl", "dbus-daemon", "unshare",
-        how="as root: apt-get install --no-install-recommends network-manager dbus",
+        how=how,
     )  # fmt: skip
     alone = ("--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
     done = subprocess.run(

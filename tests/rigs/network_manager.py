@@ -23,6 +23,13 @@ from watchman_mcp.schema.network import DNSServer
 from watchman_mcp.settings import Settings
 
 PRIVATE = ("/etc", "/var/lib/NetworkManager", "/var/lib/dhcp")
+BUS_FILE = "/run/bus.conf"
+BUS = """<busconfig>
+ <listen>unix:path=/run/dbus/system_bus_socket</listen>
+ <auth>EXTERNAL</auth>
+ <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy>
+</busconfig>"""
+"""A bus that starts no service of this machine, of which NetworkManager would ask some."""
 LOCAL = "/etc/NetworkManager/conf.d/rig.conf"
 CONNECTIONS = {
     "home0": {
@@ -60,12 +67,15 @@ def start() -> None:
     """A bus and NetworkManager, which end with this process's namespace of processes."""
     for folder in (Path("/run/dbus"), Path(LOCAL).parent):
         folder.mkdir(parents=True, exist_ok=True)
-    Path(LOCAL).write_text("[main]\ndns=default\nplugins=keyfile\nno-auto-default=*\n[logging]\nlevel=INFO\n")
-    subprocess.Popen(["dbus-daemon", "--system", "--nofork", "--nopidfile"], stderr=subprocess.DEVNULL)
+    Path(LOCAL).write_text(
+        "[main]\ndns=default\nplugins=keyfile\nauth-polkit=false\nno-auto-default=*\n[logging]\nlevel=INFO\n"
+    )
+    Path(BUS_FILE).write_text(BUS)
+    subprocess.Popen(["dbus-daemon", f"--config-file={BUS_FILE}", "--nofork", "--nopidfile"])
     with open("/run/manager.log", "wb") as log:
         manager = subprocess.Popen(["NetworkManager", "--no-daemon"], stdout=log, stderr=log)
-    asking = ["sh", "-c", "until nmcli -g RUNNING general 2>/dev/null | grep -q running; do sleep 0.1; done"]
-    subprocess.run(asking, timeout=30, check=True)
+    asking = ["sh", "-c", "until nmcli -g RUNNING general 2>/dev/null | grep -qx running; do sleep 0.1; done"]
+    subprocess.run(asking, timeout=60, check=True)
     assert manager.poll() is None
 
 
@@ -80,7 +90,7 @@ def connect() -> None:
             *("autoconnect", "no", "ipv4.method", "manual", *words),
         )
     for name in CONNECTIONS:
-        run("nmcli", "--wait", "20", "connection", "up", name)
+        run("nmcli", "--wait", "50", "connection", "up", name)
 
 
 def seen() -> dict[str, Any]:
@@ -113,7 +123,7 @@ def main() -> dict[str, Any]:
     connect()
     before = seen()
     run("nmcli", "connection", "modify", "home0", "ipv4.dns", "192.0.2.54")
-    run("nmcli", "--wait", "20", "connection", "up", "home0")
+    run("nmcli", "--wait", "50", "connection", "up", "home0")
     after = seen()
     return {"before": before, "after": after}
 
