@@ -10,6 +10,7 @@ from typing import Any
 from tests.fuzz.firewall import BIGGEST, has, of_json
 from tests.fuzz.reading import Reader, of_text, placed, text_of
 from tests.machine.test_sockets import HEAD, ID, LISTENS, UNIX_HEAD, WAITS
+from tests.machine.test_strongswan import ASSOCIATIONS, CONNECTIONS, packed
 from tests.machine.test_tunnels import POLICIES, SAMPLES, STATES, VERSION_1, VERSION_2, columns
 from watchman_mcp.machine import accounts, cgroups, dns_servers, lookup, rtnames
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
@@ -17,7 +18,16 @@ from watchman_mcp.machine.dns_servers.network_manager import manager_servers
 from watchman_mcp.machine.dns_servers.resolv import ASKED, read_resolv
 from watchman_mcp.machine.dns_servers.resolved import resolved_servers
 from watchman_mcp.machine.sockets import holders, survey, tables
-from watchman_mcp.machine.tunnels import ipsec, moment, openvpn, openvpn_status, tailscale, wireguard
+from watchman_mcp.machine.tunnels import (
+    ipsec,
+    moment,
+    openvpn,
+    openvpn_status,
+    strongswan,
+    tailscale,
+    vici,
+    wireguard,
+)
 
 
 def _servers(found: Iterable[dns_servers.NameServer]) -> object:
@@ -59,7 +69,7 @@ def _hosts(content: bytes) -> object:
     return found
 
 
-def _kept(found: Iterable[Any]) -> object:
+def _kept(found: Iterable[Any]) -> list[Any]:
     """Tunnels or clients whose numbers can be kept."""
     found = list(found)
     for one in found:
@@ -85,6 +95,14 @@ def _ipsec(content: bytes) -> object:
     found, unreadable = ipsec.read_tunnels(policies, states)
     assert ipsec.read_tunnels(f"?\n{mark}src\n{policies}", states)[1] > unreadable, "passed over in silence"
     return _kept(found)
+
+
+def _message(content: bytes) -> object:
+    """A message, taken for what is known and for what is up."""
+    told = vici.read_message(content)
+    found = strongswan.tunnels_of([told], [told])
+    assert len({one.peer for one in found}) == len(found)
+    return strongswan.without(_kept(found), found)
 
 
 def _peers(content: bytes) -> object:
@@ -244,6 +262,13 @@ READERS = (
         lambda content: _kept(tailscale.read_status(text_of(content))),
         ((SAMPLES / "tailscale_status.json").read_bytes(),),
         "json",
+    ),
+    Reader(
+        "tunnels.vici.read_message",
+        _message,
+        (packed({**CONNECTIONS[0], **CONNECTIONS[1]}), packed(ASSOCIATIONS[0]), packed(CONNECTIONS[2])),
+        "binary",
+        with_=("tunnels.strongswan.tunnels_of",),
     ),
     Reader("tunnels.wireguard.read_peers", _peers, ("--\n".join(columns().values()).encode(),)),
 )

@@ -76,6 +76,8 @@ TOLD = {
     "sockets.holders.find",
     "sockets.tables.read",
     "system_bus.object_path",
+    "tunnels.strongswan.ask_strongswan",
+    "tunnels.vici.ask",
     "unit_files.bare",
     "unit_files.is_alias",
     "unit_files.service_of",

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from watchman_mcp.errors import Broken
+from watchman_mcp.errors import Absent, Broken, Denied
+from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.tunnels import Link, Tunnel, ipsec, moment, openvpn, status_of, tailscale, wireguard
 from watchman_mcp.machine.tunnels.openvpn_status import read_status
@@ -223,6 +224,23 @@ def test_the_peers_of_wireguard_are_put_together_of_their_columns() -> None:
     assert (one.carries, other.carries) == (None, False)
 
 
+def test_endpoints_are_told_though_wg_writes_an_interface_only_before_its_first_peer() -> None:
+    third = "c" * 43 + "="
+    more = {name: text + f"wg1\t{third}\t1\t2\n" for name, text in columns().items()}
+    lines = f"empty\twg0\t{KEY}\t10.1.0.2:51820\n{OTHER}\t(none)\nnone\twg1\t{third}\t10.1.0.3:1\nlast\t"
+
+    peers, unreadable = wireguard.read_peers({**more, "endpoints": lines})
+
+    found = wireguard.tunnels_of(peers, {"wg0": True, "wg1": True})
+    assert [(one.interface, one.endpoint) for one in found] == [
+        ("wg0", "10.1.0.2:51820"),
+        ("wg0", None),
+        ("wg1", "10.1.0.3:1"),
+    ]
+    assert unreadable == 0
+    assert wireguard.read_peers({**more, "endpoints": f"{lines}\nwg0\tshort\t1\n\t\n"})[1] == 2
+
+
 @pytest.mark.parametrize(
     ("ago", "keepalive", "status"),
     [(170, "off", "active"), (200, "off", "stale"), (200, "100", "active"), (400, "100", "stale")],
@@ -274,6 +292,33 @@ def test_a_tailscale_that_is_stopped_has_tunnels_that_are_down() -> None:
 def test_another_shape_of_tailscale_is_broken(text: str) -> None:
     with pytest.raises(Broken):
         tailscale.read_status(text)
+
+
+REFUSED = (
+    "failed to connect to local tailscaled (which appears to be running as tailscaled, pid 18). Got error: "
+    "Failed to connect to local Tailscale daemon for /localapi/v0/status; not running? Error: dial unix "
+    "/var/run/tailscale/tailscaled.sock: connect: "
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        (f"{REFUSED}permission denied", Denied),
+        (f"{REFUSED}no such device", Broken),
+        ("failed to connect to local tailscaled; it doesn't appear to be running (sudo systemctl ?)", Absent),
+        ("flag provided but not defined", Broken),
+    ],
+)
+def test_who_may_not_ask_tailscale_is_not_told_that_it_does_not_run(
+    tmp_path: Path, said: str, means: type[Exception]
+) -> None:
+    program = tmp_path / "tailscale"
+    program.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    program.chmod(0o755)
+
+    with pytest.raises(means):
+        tailscale.ask_tailscale(Commands(f"{tmp_path}:/usr/bin:/bin"))
 
 
 POLICIES = """src 10.1.0.0/24 dst 10.2.0.0/24 

@@ -13,6 +13,7 @@ import pytest
 from tests.collectors.test_cases import look_at
 from tests.real.clients import Session, delay_until
 from tests.real.homes import PROGRAM, Home
+from tests.rigs import ip_words
 from tests.rigs.cache import need_programs
 from tests.rigs.netns import Namespace, namespaces
 from tests.rigs.sockets import BECOME
@@ -36,7 +37,6 @@ table inet filter {
   }
 }
 """
-MADE_OF_ADDRESSES = ("local", "broadcast", "anycast", "multicast")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,8 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
             "rule add uidrange 1000-2000 unreachable priority 103",
             "rule add priority 104 goto 200",
             "rule add table main suppress_prefixlength 0 priority 200",
+            "rule add l3mdev priority 1000",
+            "route add 10.7.0.0/16 via 10.1.0.2 proto openr",
         )
         one.run("ip", "-6", "rule", "add", "from", "fd01::/64", "table", "100", "priority", "100")
         yield one, two
@@ -93,37 +95,10 @@ def seen(namespace: Namespace) -> list[Any]:
 
 def test_interfaces_are_those_of_ip_with_their_addresses(pair: tuple[Namespace, Namespace]) -> None:
     for namespace in pair:
-        told = namespace.told("-details", "address")
-        names = {one["ifname"] for one in told}
-        wanted = {}
-        for one in told:
-            networks = [f"{a['local']}/{a['prefixlen']}" for a in one["addr_info"]]
-            state = one["operstate"]
-            if state == "UNKNOWN":
-                state = "UP" if {"UP", "LOWER_UP"} <= set(one["flags"]) else "DOWN"
-            kind = one.get("linkinfo", {}).get("info_kind")
-            if kind == "tun":
-                kind = "tun" if one["linkinfo"]["info_data"]["type"] == "tun" else "tap"
-            veth = kind == "veth"
-            parent = one.get("link") if not veth and one.get("link") in names else None
-            wanted[one["ifname"]] = (
-                state, kind or {"loopback": "loopback", "ether": "ethernet"}[one["link_type"]],
-                one.get("address") if one["link_type"] in ("ether", "loopback") else None,
-                one["mtu"], sorted(networks), one.get("master"), parent,
-                one.get("linkinfo", {}).get("info_data", {}).get("id") if kind == "vlan" else None,
-            )  # fmt: skip
+        wanted = ip_words.interfaces(namespace.told("-details", "address"))
 
         found = {
-            one.name: (
-                one.state,
-                one.kind,
-                one.mac_address,
-                one.mtu,
-                one.networks,
-                one.master,
-                one.parent,
-                one.vlan,
-            )
+            one.name: ip_words.values(vars(one), ip_words.INTERFACE)
             for one in seen(namespace)
             if isinstance(one, NetworkInterface)
         }
@@ -134,26 +109,14 @@ def test_interfaces_are_those_of_ip_with_their_addresses(pair: tuple[Namespace, 
 def test_routes_are_those_of_ip_in_every_table(pair: tuple[Namespace, Namespace]) -> None:
     for namespace in pair:
         wanted = set()
-        for family, words in (("ipv4", ["-4"]), ("ipv6", ["-6"])):
-            for one in namespace.told("-details", *words, "route", "show", "table", "all"):
-                if one["type"] in MADE_OF_ADDRESSES:
-                    continue
-                to = one["dst"]
-                if to != "default" and "/" not in to:
-                    to += "/32" if family == "ipv4" else "/128"
-                for hop in one.get("nexthops") or [one]:
-                    gateway = hop.get("gateway") or hop.get("via", {}).get("host")
-                    wanted.add((
-                        family, one.get("table", "main"), to, one["type"], gateway, hop.get("dev"),
-                        one.get("metric"), one.get("prefsrc"), one["protocol"],
-                    ))  # fmt: skip
+        for family, word in ip_words.FAMILIES.items():
+            wanted |= ip_words.routes(
+                family, namespace.told("-details", word, "route", "show", "table", "all")
+            )
 
         found = {
-            (one.family, one.table, one.destination, one.type, one.gateway, one.interface, one.metric,
-             one.source, one.protocol)
-            for one in seen(namespace)
-            if isinstance(one, Route)
-        }  # fmt: skip
+            ip_words.values(vars(one), ip_words.ROUTE) for one in seen(namespace) if isinstance(one, Route)
+        }
 
         assert found == wanted
 
@@ -173,6 +136,7 @@ def test_policy_rules_are_those_of_ip(pair: tuple[Namespace, Namespace]) -> None
     assert texts[103] == ("uidrange 1000-2000", "unreachable")
     assert texts[104] == ("", "goto 200")
     assert texts[200] == ("suppress_prefixlength 0", None)
+    assert texts[1000] == ("", "lookup [l3mdev-table]")
 
 
 def test_every_route_leads_out_of_an_interface_that_is_there(pair: tuple[Namespace, Namespace]) -> None:

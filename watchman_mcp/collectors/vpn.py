@@ -8,6 +8,8 @@ from watchman_mcp.errors import Absent
 from watchman_mcp.machine.tunnels import ACTIVE, DOWN, Link, Tunnel, links
 from watchman_mcp.machine.tunnels.ipsec import ask_ipsec
 from watchman_mcp.machine.tunnels.openvpn import processes, tunnels_of
+from watchman_mcp.machine.tunnels.strongswan import SOCKETS as STRONGSWAN_SOCKETS
+from watchman_mcp.machine.tunnels.strongswan import ask_strongswan, without
 from watchman_mcp.machine.tunnels.tailscale import ask_tailscale
 from watchman_mcp.machine.tunnels.wireguard import ask_wireguard
 from watchman_mcp.machine.tunnels.wireguard import tunnels_of as tunnels_of_peers
@@ -111,7 +113,16 @@ def _ipsec(look: Look, _known: list[Link], _named: set[str]) -> list[Tunnel]:
     tunnels, unreadable = ask_ipsec(look.machine.commands)
     if unreadable:
         look.cannot(f"{look.scope}:lines", f"{unreadable} parts of `ip xfrm` cannot be read")
-    return tunnels
+    named: list[Tunnel] = []
+    for path in STRONGSWAN_SOCKETS:
+        if look.machine.files.exists(path):
+            told = ask_strongswan(path)
+            named += told or ()
+            if told is None:
+                look.cannot(
+                    f"{look.scope}:strongswan", "the names of connections may not be read by this user"
+                )
+    return named + without(tunnels, named)
 
 
 def _others(_look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
@@ -127,6 +138,13 @@ collector = Collector(
     collect,
     emits=(VPNConnection, OVER),
     every=lambda settings: settings.network.scan_interval,
-    watch=(WIREGUARD_SOCKETS, TAILSCALE_SOCKETS, *OPENVPN_FOLDERS, "netlink:link", "netlink:route"),
+    watch=(
+        WIREGUARD_SOCKETS,
+        TAILSCALE_SOCKETS,
+        *OPENVPN_FOLDERS,
+        *STRONGSWAN_SOCKETS,
+        "netlink:link",
+        "netlink:route",
+    ),
     feature="network_scanning",
 )

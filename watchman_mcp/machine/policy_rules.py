@@ -27,8 +27,10 @@ class Rule(NamedTuple):
 def read_rule(told: Any, family: str, tables: Mapping[int, str]) -> Rule:
     """One rule as netlink tells it."""
     action = told["action"]
+    # Such a rule looks in the table of the VRF to which the interface belongs, and names none.
+    of_vrf = action == TO_TABLE and bool(told.get_attr("FRA_L3MDEV"))
     words = {
-        TO_TABLE: None,
+        TO_TABLE: "lookup [l3mdev-table]" if of_vrf else None,
         2: f"goto {told.get_attr('FRA_GOTO')}",
         3: "nop",
         6: "blackhole",
@@ -39,7 +41,9 @@ def read_rule(told: Any, family: str, tables: Mapping[int, str]) -> Rule:
         family,
         told.get_attr("FRA_PRIORITY") or 0,
         " ".join(_selector(told)),
-        named(tables, told.get_attr("FRA_TABLE") or told["table"]) if action == TO_TABLE else "",
+        named(tables, told.get_attr("FRA_TABLE") or told["table"])
+        if action == TO_TABLE and not of_vrf
+        else "",
         words.get(action, f"action {action}"),
     )
 
@@ -70,10 +74,6 @@ def _range(value: Any, _told: Any) -> str:
     return f"{value['start']}-{value['end']}" if isinstance(value, Mapping) else str(value).replace(":", "-")
 
 
-def _flag(value: Any, _told: Any) -> str:
-    return "on" if value else ""
-
-
 def _limit(value: Any, _told: Any) -> str:
     return "" if value == NO_LIMIT else str(value)
 
@@ -82,7 +82,6 @@ _PARTS: tuple[tuple[str, str, Callable[[Any, Any], str]], ...] = (
     ("fwmark", "FRA_FWMARK", _mark),
     ("iif", "FRA_IIFNAME", _plain),
     ("oif", "FRA_OIFNAME", _plain),
-    ("l3mdev", "FRA_L3MDEV", _flag),
     ("uidrange", "FRA_UID_RANGE", _range),
     ("ipproto", "FRA_IP_PROTO", _plain),
     ("sport", "FRA_SPORT_RANGE", _range),

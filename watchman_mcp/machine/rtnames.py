@@ -37,6 +37,7 @@ PROTOCOLS = {
     16: "dhcp",
     18: "keepalived",
     42: "babel",
+    99: "openr",
     186: "bgp",
     187: "isis",
     188: "ospf",

@@ -77,6 +77,11 @@ def moment(seconds: float) -> datetime | None:
         return None
 
 
+def moment_ago(seconds: float) -> datetime | None:
+    """The moment so many seconds ago."""
+    return moment(time.time() - seconds)
+
+
 def status_of(up: bool, sign: float, fresh: float = FRESH) -> str:
     """The status of a tunnel whose peer gave its last sign at this moment of the Unix clock, 0 if none."""
     if not up:

@@ -22,10 +22,12 @@ def ask_tailscale(commands: Commands) -> list[Tunnel]:
     """
     told = commands.run(["tailscale", "status", "--json"], timeout=5)
     if told.code != 0 and not told.stdout.startswith("{"):
-        why = told.stderr.strip().split("\n")[-1][:200]
-        if "ermission denied" in why or "access denied" in why.lower():
-            raise Denied(f"Tailscale may not be asked by this user: {why}")
-        if "failed to connect" in why or "not running" in why or "doesn't appear to be running" in why:
+        why = told.stderr.strip().split("\n")[-1]
+        # The reason stands at the end of a long line, which begins as if nothing ran.
+        if "permission denied" in why.lower() or "access denied" in why.lower():
+            raise Denied(f"Tailscale may not be asked by this user: {why[-200:]}")
+        runs, why = "appears to be running as" in why, why[:200]
+        if not runs and ("failed to connect" in why or "not running" in why):
             raise Absent("Tailscale does not run")
         raise Broken(f"tailscale says: {why or 'nothing'}; run `tailscale status` by hand")
     return read_status(told.stdout)

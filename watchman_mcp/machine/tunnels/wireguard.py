@@ -5,7 +5,7 @@ Each column is asked for alone: the commands that tell all at once tell the priv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from watchman_mcp.errors import Broken, Denied
 from watchman_mcp.machine.commands import Commands
@@ -32,7 +32,7 @@ def read_peers(texts: Mapping[str, str]) -> tuple[Peers, int]:
     peers: Peers = {}
     unreadable = 0
     for column, text in texts.items():
-        for line in text.split("\n"):
+        for line in _endpoints(text) if column == "endpoints" else text.split("\n"):
             if not line:
                 continue
             interface, _, rest = line.partition("\t")
@@ -45,6 +45,22 @@ def read_peers(texts: Mapping[str, str]) -> tuple[Peers, int]:
             elif (interface, key) in peers:
                 peers[interface, key][column] = values
     return peers, unreadable
+
+
+def _endpoints(text: str) -> Iterator[str]:
+    """The lines of endpoints as those of other columns are.
+
+    It writes an interface only before its first peer, and ends no line after one without peers.
+    """
+    interface = ""
+    for line in text.split("\n"):
+        words = line.split("\t")
+        place = next((n for n, word in enumerate(words) if len(word) == _KEY_LENGTH), None)
+        if place is not None:
+            interface = words[place - 1] if place else interface
+            yield "\t".join([interface, *words[place:]])
+        elif words[-1] or not all(words[:-1]):
+            yield line
 
 
 def tunnels_of(peers: Peers, up: Mapping[str, bool]) -> list[Tunnel]:
