@@ -20,6 +20,7 @@ rates or of connections keeps out can reach it: a limit says how often, not who.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
@@ -236,10 +237,17 @@ def _policy(decision: Decision) -> str:
 
 def _deciding(decisions: Iterable[Decision], sources: Spans, kinds: Sequence[str]) -> list[Decision]:
     """The decisions that say most about these sources, in the order of the packet's way."""
-    sized: list[tuple[int, int, Decision]] = []
+    most: list[tuple[int, int, Decision]] = []
     for place, decision in enumerate(decisions):
-        if not kinds or decision.kind in kinds:
-            share = sum(high - low + 1 for low, high in intersection(decision.sources, sources))
-            sized += [(share, place, decision)] if share else []
-    most = sorted(sized, key=lambda one: (-one[0], one[1]))[:MOST_RULES]
+        if kinds and decision.kind not in kinds:
+            continue
+        if len(most) == MOST_RULES and (-_size(decision.sources), place) > most[-1][:2]:
+            continue  # of thousands few say more than these
+        if share := _size(intersection(decision.sources, sources)):
+            insort(most, (-share, place, decision))
+            del most[MOST_RULES:]
     return [decision for _, _, decision in sorted(most, key=lambda one: one[1])]
+
+
+def _size(spans: Spans) -> int:
+    return sum(high - low + 1 for low, high in spans)
