@@ -140,13 +140,13 @@ def told(made: Firewall, sources: Spans, within: bool) -> tuple[object, list[obj
 
 
 def test_rules_taken_together_decide_what_they_decide_one_by_one() -> None:
-    compare(range(150))
+    compare(range(100))
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not FULL, reason="150 of these run in the test above")
+@pytest.mark.skipif(not FULL, reason="100 of these run in the test above")
 def test_thousands_of_rules_taken_together_decide_what_they_decide_one_by_one() -> None:
-    compare(range(150, 5_000))
+    compare(range(100, 5_000))
 
 
 def compare(seeds: range) -> None:
