@@ -150,6 +150,9 @@ class Firewall:
 
     pieces: dict[Hashable, list[tuple[int, int, int]]] = field(default_factory=dict)
     """Which of many rules, or elements of a map, is the first for a source; `runs` fills it."""
+    sources: dict[Hashable, tuple[Spans, Spans]] = field(default_factory=dict)
+    """The public and the near addresses beyond each interface, by version; `exposure` fills it."""
+
     room: int = 250_000
     """Ranges that may still be added to `pieces`."""
 
