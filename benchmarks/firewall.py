@@ -21,8 +21,8 @@ from watchman_mcp.machine.firewall.reading import read_firewall
 from watchman_mcp.settings import Settings
 
 RULES = 10_000
-ENDPOINTS = 5
-MEMORY = "from benchmarks.firewall import look, peak; look(); print(peak())"
+ENDPOINTS = 20
+MEMORY = "from benchmarks.firewall import judge, look, peak; look(); print(peak())"
 
 
 def run(quick: bool) -> list[Row]:
@@ -31,7 +31,11 @@ def run(quick: bool) -> list[Row]:
         return []
     count = RULES // 5 if quick else RULES
     rows = []
-    for name, text in (("flat", flat(count)), ("in chains with sets", chained(count))):
+    for name, text in (
+        ("flat", flat(count)),
+        ("by source", by_source(count)),
+        ("in chains with sets", chained(count)),
+    ):
         namespace = Namespace()
         try:
             namespace.run("nft", "-f", "-", input=text)
@@ -47,6 +51,9 @@ def _measured(namespace: Namespace, title: str) -> list[Row]:
     )
     seconds = _seconds(namespace, look)
     verdicts = _seconds(namespace, judge)
+    judged = float(
+        namespace.run(sys.executable, "-c", MEMORY.replace("look();", "judge();")).stdout.split()[-1]
+    )
     argv = [sys.executable, "-c", MEMORY]
     peak = float(namespace.run(*argv).stdout.split()[-1])
     floor = float(namespace.run(sys.executable, "-c", MEMORY.replace("look();", "")).stdout.split()[-1])
@@ -54,6 +61,7 @@ def _measured(namespace: Namespace, title: str) -> list[Row]:
         Row(f"{title}, look", seconds, "s", listing, "nft -j list ruleset", Budget(5)),
         Row(f"{title}, memory of a look", peak - floor, "MiB"),
         Row(f"{title}, reading and {ENDPOINTS} verdicts", verdicts, "s", listing, "nft -j list ruleset"),
+        Row(f"{title}, memory of these", judged - floor, "MiB"),
     ]
 
 
@@ -98,6 +106,13 @@ def flat(count: int) -> str:
         where = f"ip saddr {1 + (number >> 14)}.{number >> 8 & 63}.{number & 255}.7"
         lines.append(f"  {where} {'' if number % 3 else f'tcp dport {number % 60000 + 1} '}counter drop")
     return "\n".join([*lines, "  tcp dport 1000-2000 accept", " }", "}"])
+
+
+def by_source(count: int) -> str:
+    """One chain that refuses one source with each rule, as programs that ban addresses make it."""
+    lines = ["table inet t {", " chain in { type filter hook input priority 0; policy accept;"]
+    lines += [f"  ip saddr {1 + (n >> 14)}.{n >> 8 & 63}.{n & 255}.7 reject" for n in range(count)]
+    return "\n".join([*lines, " }", "}"])
 
 
 def chained(count: int) -> str:

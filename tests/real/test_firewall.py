@@ -183,20 +183,48 @@ def test_rules_of_nftables_are_written_as_nft_writes_them(cabled: Pair) -> None:
     assert len(wanted) == 25
 
 
-def test_a_rule_put_on_top_of_a_thousand_is_one_rule_and_its_chain(cabled: Pair) -> None:
-    rules = "".join(f"add rule inet t in ip saddr 1.2.{n >> 8}.{n & 255} counter drop\n" for n in range(1000))
-    cabled.here.run("nft", "-f", "-", input="flush ruleset\nadd table inet t\nadd chain inet t in\n" + rules)
-    before = rows(cabled)
-    cabled.here.run("nft", "insert rule inet t in tcp dport 22 accept")
-    after = rows(cabled)
+def nft_rules(both: Pair, count: int) -> None:
+    rules = (f"add rule inet t in ip saddr 1.2.{n >> 8}.{n & 255} counter drop\n" for n in range(count))
+    script = "flush ruleset\nadd table inet t\nadd chain inet t in\n" + "".join(rules)
+    both.here.run("nft", "-f", "-", input=script)
+
+
+def restored(both: Pair, program: str, beginning: str, count: int) -> None:
+    rules = (f"-A INPUT -s {beginning}{n >> 8:x}{n & 255:02x} -j DROP\n" for n in range(count))
+    if ":" not in beginning:
+        rules = (f"-A INPUT -s {beginning}{n >> 8}.{n & 255} -j DROP\n" for n in range(count))
+    text = "*filter\n:INPUT ACCEPT [0:0]\n" + "".join(rules) + "COMMIT\n"
+    both.here.run("nft", "flush", "ruleset")
+    both.here.run(f"{program}-restore", input=text)
+
+
+@pytest.mark.parametrize("kind", ["nft", "iptables-legacy", "ip6tables-legacy", "ip6tables-nft"])
+@pytest.mark.parametrize(
+    "count",
+    [500, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.skipif(not FULL, reason="long")])],
+)
+def test_a_rule_put_on_top_of_many_is_one_rule_and_its_chain(cabled: Pair, kind: str, count: int) -> None:
+    if kind == "nft":
+        nft_rules(cabled, count)
+    else:
+        restored(cabled, kind, "2001:db8::" if kind.startswith("ip6") else "1.2.", count)
+    insert = ["nft", "insert rule inet t in tcp dport 22 accept"]
+    where = ("-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT")
+
+    before = rows(cabled, "t" if kind == "nft" else "filter")
+    cabled.here.run(*(insert if kind == "nft" else (kind, *where)))
+    after = rows(cabled, "t" if kind == "nft" else "filter")
+    for program in ("iptables-legacy-restore", "ip6tables-legacy-restore"):
+        cabled.here.run(program, input=EMPTY)
+
     volatile = FirewallRule.volatile
     steady = [
         {key: row.model_dump(exclude=volatile) for key, row in side.items()} for side in (before, after)
     ]
     changed = {key for key in after if steady[0].get(key) != steady[1][key]}
-
     assert sorted(key.partition("/")[0] for key in changed) == ["FirewallChain", "FirewallRule"]
-    assert len(before) == 1001
+    assert before.keys() < after.keys()
+    assert sum(key.startswith("FirewallRule/") for key in before) == count
 
 
 def test_no_rules_and_no_program_and_no_right_are_three_answers(cabled: Pair, tmp_path: Path) -> None:
@@ -229,12 +257,14 @@ for what, why in read_firewall(Machine(Files(Path("/")), Commands(), Path("/")))
 """
 
 
-def rows(both: Pair) -> dict[str, Label]:
+def rows(both: Pair, table: str = "t") -> dict[str, Label]:
     """The rows that the collector brings, by their paths."""
     root = Path("/")
     look = Look(Machine(Files(root), Commands(), root), Settings(), "firewall")
     seen = both.here.call(lambda: list(collect(look)))
     assert look.unobserved == []
     return {
-        row.node_id: row for row in seen if isinstance(row, FirewallChain | FirewallRule) and row.table == "t"
+        row.node_id: row
+        for row in seen
+        if isinstance(row, FirewallChain | FirewallRule) and row.table == table
     }

@@ -15,6 +15,9 @@ NETWORKS = (
     "8.0.0.0/7",
 )
 NETWORKS6 = ("2001:db8::/32", "2001:db8:9::9", "fe80::/10", "2001:db8:1::/48")
+ADDRESSES = ("203.0.113.5", "203.0.113.77", "8.8.8.8", "10.7.0.2", "192.168.9.9", "10.8.0.2")
+MANY = 80
+"""Rules for one source each, which are more than a chain has that is asked rule by rule."""
 RANGES = ("10.7.0.1-10.7.0.9", "8.8.8.0-8.8.9.9", "203.0.113.70-203.0.113.80")
 TARGETS = ("198.51.100.1", "10.7.0.1", "10.8.0.1", "198.51.100.0/24", "10.0.0.0/8")
 
@@ -85,7 +88,8 @@ def _nft(random: Random) -> str:
         lines += ["  ct state established,related accept"] if random.random() < 0.7 else []
         # neighbours must be found before anything connects
         lines += ["  meta l4proto ipv6-icmp accept"]
-        lines += [f"  {_rule(random, ('one', 'two', 'deep'))}" for _ in range(random.randint(1, 7))]
+        rules = [_rule(random, ("one", "two", "deep")) for _ in range(random.randint(1, 7))]
+        lines += [f"  {rule}" for rule in _among(random, rules, "ip saddr {} {}", NFT_FATES)]
         lines += [" }"]
     if random.random() < 0.2:
         lines += [
@@ -95,6 +99,23 @@ def _nft(random: Random) -> str:
             " }",
         ]
     return "\n".join([*lines, "}"])
+
+
+NFT_FATES = ("accept", "drop", "reject", "return", "jump deep", "goto one", "tcp dport 443 drop")
+IPTABLES_FATES = ("-j ACCEPT", "-j DROP", "-j REJECT", "-j RETURN", "-j two", "-g one")
+
+
+def _among(random: Random, rules: list[str], text: str, fates: tuple[str, ...]) -> list[str]:
+    """These rules, sometimes with many among them that each are for one source."""
+    if random.random() < 0.5:
+        return rules
+    sources = [f"198.18.{number}.1" for number in range(MANY)]
+    # an address that is met again is decided by the first rule
+    sources[:: MANY // 10] = random.choices(ADDRESSES, k=10)
+    random.shuffle(sources)
+    at = random.randint(0, len(rules))
+    many = [text.format(source, random.choice(fates)) for source in sources]
+    return [*rules[:at], *many, *rules[at:]]
 
 
 def _rule(random: Random, chains: tuple[str, ...]) -> str:
@@ -170,7 +191,9 @@ def _iptables(random: Random, *, six: bool = False) -> str:
     lines += ["-A INPUT -p ipv6-icmp -j ACCEPT"] if six else []
     lines += [f"-A two {_line(random, (), six)}" for _ in range(random.randint(0, 3))]
     lines += [f"-A one {_line(random, ('two',), six)}" for _ in range(random.randint(0, 4))]
-    lines += [f"-A INPUT {_line(random, ('one', 'two'), six)}" for _ in range(random.randint(1, 7))]
+    rules = [_line(random, ("one", "two"), six) for _ in range(random.randint(1, 7))]
+    rules = rules if six else _among(random, rules, "-s {} {}", IPTABLES_FATES)
+    lines += [f"-A INPUT {rule}" for rule in rules]
     lines += ["COMMIT"]
     if random.random() < 0.3:
         lines += ["*mangle", ":PREROUTING ACCEPT [0:0]"]

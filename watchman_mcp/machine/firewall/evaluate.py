@@ -26,13 +26,15 @@ from watchman_mcp.machine.firewall.model import (
     Verdict,
 )
 from watchman_mcp.machine.firewall.outcome import Decision, Outcome
-from watchman_mcp.machine.firewall.packet import EARLY, FORWARD, INPUT, Flow, Packet, matching
+from watchman_mcp.machine.firewall.packet import EARLY, FORWARD, INPUT, Flow, Packet, matching, value_of
+from watchman_mcp.machine.firewall.runs import FEW, Run, kept, shared
 from watchman_mcp.machine.firewall.spans import Spans, intersection, merged, of_address, union, without
 
 DEPTH = 40
 """Jumps within jumps that are followed; the kernel allows fewer."""
 TRACKING = -200
 """The priority at which the kernel finds the connection of a packet."""
+SOURCES = {4: "ip saddr", 6: "ip6 saddr"}
 STEPS = 3_000_000
 """Rules that one packet may meet."""
 
@@ -140,16 +142,43 @@ class _Walk:
         back: list[Flow] = []
         again = chain.id in self._walking[:depth]  # the kernel takes no chain that leads back into itself
         self._walking[depth:] = [chain.id]
-        for rule in rules_for(self.firewall, chain, self.packet, flows):
-            if not flows:
-                break
+        todo = rules_for(self.firewall, chain, self.packet, flows, self.stage)[::-1]
+        while flows and todo:
+            step = todo.pop()
             self._steps += len(flows)
             if again or depth > DEPTH or self._steps > STEPS:
+                rule = step.rules[0] if isinstance(step, Run) else step
                 for flow in flows:
                     self._any(flow, rule, back)
                 break
-            flows = self._meet(rule, flows, back, depth)
+            if isinstance(step, Run):
+                flows, rest = self._meet_run(step, flows, back, depth)
+                todo += reversed(rest)
+            else:
+                flows = self._meet(step, flows, back, depth)
         return together(back + flows)
+
+    def _meet_run(
+        self, run: Run, flows: list[Flow], back: list[Flow], depth: int
+    ) -> tuple[list[Flow], list[Rule]]:
+        """The ways that go on behind rules that take their sources, and the rules that they still meet."""
+        if any(value_of("state", self.packet, flow, self.stage) != run.state for flow in flows):
+            # a rule of this chain changed it
+            return flows, run.rules
+        shares = [(flow, shared(run.pieces, flow.sources)) for flow in flows]
+        for place in sorted({place for _, share in shares for place in share.taken}):
+            rule, returned = run.rules[place], list[Flow]()
+            verdict = rule.parts[-1]
+            assert isinstance(verdict, Verdict)
+            for flow, share in shares:
+                if sources := share.taken.pop(place, None):
+                    taken = Flow(tuple(sources), *flow.kind)
+                    self._verdict(verdict, rule, taken, returned, back, depth)
+            if returned:
+                # what comes back from a jump may be for any rule behind it
+                left = [one for flow, share in shares for one in cut(flow, share.rest())]
+                return together([*left, *returned]), run.rules[place + 1 :]
+        return [one for flow, share in shares for one in cut(flow, tuple(share.left))], []
 
     def _meet(self, rule: Rule, flows: list[Flow], back: list[Flow], depth: int) -> list[Flow]:
         """The ways that go on behind a rule; those that leave the chain by it are put into `back`."""
@@ -199,6 +228,13 @@ class _Walk:
         self, choice: Choice, rule: Rule, flow: Flow, behind: list[Flow], back: list[Flow], depth: int
     ) -> list[Flow]:
         on: list[Flow] = []
+        if len(choice.elements) >= FEW and choice.fields == (SOURCES[self.packet.version],):
+            share = shared(kept(self.firewall, id(choice), choice.matches), flow.sources)
+            for place, sources in sorted(share.taken.items()):
+                met = Flow(tuple(sources), *flow.kind)
+                on += self._verdict(choice.elements[place][1], rule, met, behind, back, depth)
+            behind += cut(flow, tuple(share.left))
+            return on
         left = [flow]
         for element, verdict in choice.elements:
             test = Condition(choice.fields, (element,))

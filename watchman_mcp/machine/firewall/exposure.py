@@ -20,6 +20,7 @@ rates or of connections keeps out can reach it: a limit says how often, not who.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
@@ -81,6 +82,9 @@ class Verdict:
     rules: list[Rule] = field(default_factory=list)
 
 
+_Places = tuple[frozenset[int], tuple[tuple[Spans, str], ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Way:
     """What comes of connections by one interface to one address."""
@@ -107,32 +111,34 @@ def exposure(firewall: Firewall, interfaces: Sequence[Interface], endpoint: Endp
     there = [one for one in interfaces if one.name != "lo" and bound in (None, one.name)]
     if bound and not there:
         return Verdict("unknown", [f"it is bound to {bound}, of which nothing is known"])
-    ways = [
-        way
-        for version in ((6, 4) if both else (address.version,))
-        for one in there
-        for way in _ways(
-            firewall, interfaces, one, endpoint, version, None if address.is_unspecified else address
-        )
-    ]
+    fixed = None if address.is_unspecified else address
+    ways: list[_Way] = []
+    for version in (6, 4) if both else (address.version,):
+        places = _places(interfaces, version)
+        for one in there:
+            ways += _ways(firewall, places, one, endpoint, version, fixed)
     return _verdict(firewall, ways)
 
 
 def _ways(
     firewall: Firewall,
-    interfaces: Sequence[Interface],
+    places: _Places,
     one: Interface,
     endpoint: Endpoint,
     version: int,
     fixed: object,
 ) -> Iterator[_Way]:
     """What comes of connections by an interface, for each address that they may be for."""
-    internet, lan = _sources(one, version)
+    sources = firewall.sources.get((one, version))
+    if sources is None:
+        # an interface may have thousands of routes
+        sources = firewall.sources[one, version] = _sources(one, version)
+    internet, lan = sources
     own = [ip_interface(text).ip for text in one.networks if _version(text) == version]
     targets = own[:MOST_ADDRESSES] if fixed is None else [ip_address(str(fixed))]
     if not (internet or lan):
         return
-    local, beyond = _places(interfaces, version)
+    local, beyond = places
     for target in targets:
         near_only = target.is_link_local or target.is_multicast
         packet = Packet(
@@ -141,7 +147,7 @@ def _ways(
             protocol=endpoint.protocol,
             dport=endpoint.port,
             daddr=int(target),
-            local=local | {int(target)},
+            local=local if int(target) in local else local | {int(target)},
             oif=beyond,
             on_iif=target in own,
             primary=next((int(address) for address in own if not address.is_link_local), None),
@@ -152,9 +158,7 @@ def _ways(
         yield _Way(one.name, version, public, lan, reach(firewall, packet, union(public, lan)))
 
 
-def _places(
-    interfaces: Iterable[Interface], version: int
-) -> tuple[frozenset[int], tuple[tuple[Spans, str], ...]]:
+def _places(interfaces: Iterable[Interface], version: int) -> _Places:
     """All addresses of this machine, and the networks that lie at its interfaces."""
     texts = [(text, one.name) for one in interfaces for text in one.networks if _version(text) == version]
     local = frozenset(int(ip_interface(text).ip) for text, _ in texts)
@@ -236,10 +240,17 @@ def _policy(decision: Decision) -> str:
 
 def _deciding(decisions: Iterable[Decision], sources: Spans, kinds: Sequence[str]) -> list[Decision]:
     """The decisions that say most about these sources, in the order of the packet's way."""
-    sized: list[tuple[int, int, Decision]] = []
+    most: list[tuple[int, int, Decision]] = []
     for place, decision in enumerate(decisions):
-        if not kinds or decision.kind in kinds:
-            share = sum(high - low + 1 for low, high in intersection(decision.sources, sources))
-            sized += [(share, place, decision)] if share else []
-    most = sorted(sized, key=lambda one: (-one[0], one[1]))[:MOST_RULES]
+        if kinds and decision.kind not in kinds:
+            continue
+        if len(most) == MOST_RULES and (-_size(decision.sources), place) > most[-1][:2]:
+            continue  # of thousands few say more than these
+        if share := _size(intersection(decision.sources, sources)):
+            insort(most, (-share, place, decision))
+            del most[MOST_RULES:]
     return [decision for _, _, decision in sorted(most, key=lambda one: one[1])]
+
+
+def _size(spans: Spans) -> int:
+    return sum(high - low + 1 for low, high in spans)

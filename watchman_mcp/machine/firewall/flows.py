@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from watchman_mcp.machine.firewall.model import Effect, Verdict
 from watchman_mcp.machine.firewall.packet import Flow
-from watchman_mcp.machine.firewall.spans import Spans, of_address, union
+from watchman_mcp.machine.firewall.spans import Spans, merged, of_address, union
 
 FLOWS = 64
 """Different marks that are told apart."""
@@ -54,12 +54,15 @@ def together(flows: Iterable[Flow]) -> list[Flow]:
     flows = list(flows)
     if len(flows) < 2:
         return flows
-    found: dict[tuple[object, ...], Flow] = {}
+    found: dict[tuple[object, ...], list[Flow]] = {}
     for flow in flows:
         if len(found) > FLOWS:
             flow = replace(flow, mark=None, ctmark=None)
-        known = found.get(flow.kind)
-        found[flow.kind] = (
-            flow if known is None else replace(known, sources=union(known.sources, flow.sources))
-        )
-    return list(found.values())
+        found.setdefault(flow.kind, []).append(flow)
+    return [same[0] if len(same) == 1 else _joined(same) for same in found.values()]
+
+
+def _joined(flows: list[Flow]) -> Flow:
+    if len(flows) == 2:
+        return replace(flows[0], sources=union(flows[0].sources, flows[1].sources))
+    return replace(flows[0], sources=merged(span for flow in flows for span in flow.sources))

@@ -7,7 +7,7 @@ that cannot be understood is `Opaque` and never left out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -85,6 +85,10 @@ class Choice:
     fields: tuple[str, ...]
     elements: tuple[tuple[tuple[Match, ...], Verdict], ...]
 
+    def matches(self) -> list[Match]:
+        """What its only field may be for each verdict."""
+        return [match for (match,), _ in self.elements]
+
 
 Part = Condition | Opaque | Effect | Verdict | Choice
 
@@ -141,8 +145,16 @@ class Firewall:
     redirects: dict[int, Spans] | None = None
     """Ports whose connections rules send to another port of this machine, by that port; `reach` fills it."""
 
-    indices: dict[tuple[ChainId, int, str, str], Any] = field(default_factory=dict)
+    indices: dict[tuple[ChainId, int, str, str, str], Any] = field(default_factory=dict)
     """Which rules may be about packets of a version and protocol by an interface; `index` fills it."""
+
+    pieces: dict[Hashable, list[tuple[int, int, int]]] = field(default_factory=dict)
+    """Which of many rules, or elements of a map, is the first for a source; `runs` fills it."""
+    sources: dict[Hashable, tuple[Spans, Spans]] = field(default_factory=dict)
+    """The public and the near addresses beyond each interface, by version; `exposure` fills it."""
+
+    room: int = 250_000
+    """Ranges that may still be added to `pieces`."""
 
     def add(self, chains: Mapping[ChainId, Chain]) -> None:
         """Take chains that a reader found; their rules get their keys."""

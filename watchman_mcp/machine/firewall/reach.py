@@ -8,7 +8,7 @@ from watchman_mcp.machine.firewall.evaluate import follow
 from watchman_mcp.machine.firewall.model import Condition, Firewall, Rule, Verdict
 from watchman_mcp.machine.firewall.outcome import Decision
 from watchman_mcp.machine.firewall.packet import Packet
-from watchman_mcp.machine.firewall.spans import NONE, Spans, intersection, union, without
+from watchman_mcp.machine.firewall.spans import NONE, Spans, intersection, merged, union, without
 
 MOST_PORTS = 32
 """Other ports that are tried; rules that send more of them here are few."""
@@ -61,11 +61,12 @@ def _reach(firewall: Firewall, packet: Packet, sources: Spans, *, within: bool) 
 def _others(firewall: Firewall, port: int) -> list[int]:
     """Other ports whose connections some rule may send to this one."""
     if firewall.redirects is None:
-        firewall.redirects = {}
+        found: dict[int, list[tuple[int, int]]] = {}
         for chain in firewall.chains.values():
             for rule in chain.rules:
                 for target, ports in _redirected(rule):
-                    firewall.redirects[target] = union(firewall.redirects.get(target, NONE), ports)
+                    found.setdefault(target, []).extend(ports)
+        firewall.redirects = {target: merged(ports) for target, ports in found.items()}
     spans = firewall.redirects.get(port, NONE)
     numbers = (number for low, high in spans for number in range(low, high + 1) if number != port)
     return [number for number, _ in zip(numbers, range(MOST_PORTS), strict=False)]

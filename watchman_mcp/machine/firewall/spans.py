@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from itertools import chain
+from itertools import pairwise
 
 Spans = tuple[tuple[int, int], ...]
 NONE: Spans = ()
@@ -36,7 +36,7 @@ def union(one: Spans, other: Spans) -> Spans:
     if len(other) > FEW:
         return merged(one + other)
     for low, high in other:
-        first, last = _touched(one, low - 1, high + 1)
+        first, last = touched(one, low - 1, high + 1)
         if first < last:
             low, high = min(low, one[first][0]), max(high, one[last - 1][1])
         one = (*one[:first], (low, high), *one[last:])
@@ -53,9 +53,12 @@ def intersection(one: Spans, other: Spans) -> Spans:
         return one
     found: list[tuple[int, int]] = []
     for low, high in other:
-        for index in range(*_touched(one, low, high)):
-            begin, end = one[index]
-            found.append((max(begin, low), min(end, high)))
+        first, last = touched(one, low, high)
+        if first < last:
+            at = len(found)
+            found += one[first:last]
+            found[at] = max(found[at][0], low), found[at][1]
+            found[-1] = found[-1][0], min(found[-1][1], high)
     return tuple(found)
 
 
@@ -65,26 +68,14 @@ def without(one: Spans, other: Spans) -> Spans:
         return one
     if len(other) == 1:
         return _without(one, *other[0])
-    parts: list[tuple[tuple[int, int], ...]] = []
-    at = 0
-    for low, high in other:
-        first, last = _touched(one, low, high)
-        if first >= last:
-            continue
-        parts.append(one[at:first])
-        begin, end = one[first][0], one[last - 1][1]
-        at = last
-        if begin < low:
-            parts.append(((begin, low - 1),))
-        if end > high:
-            # the rest may be cut by the next range, so it stays in what is looked at
-            one = (*one[:at], (high + 1, end), *one[at:])
-    parts.append(one[at:])
-    return tuple(chain.from_iterable(parts))
+    first, last = touched(other, one[0][0], one[-1][1])
+    ends = [(one[0][0] - 1, one[0][0] - 1), *other[first:last], (one[-1][1] + 1, one[-1][1] + 1)]
+    between = ((before[1] + 1, after[0] - 1) for before, after in pairwise(ends))
+    return intersection(one, tuple((low, high) for low, high in between if low <= high))
 
 
 def _without(one: Spans, low: int, high: int) -> Spans:
-    first, last = _touched(one, low, high)
+    first, last = touched(one, low, high)
     if first >= last:
         return one
     begin, end = one[first][0], one[last - 1][1]
@@ -93,21 +84,17 @@ def _without(one: Spans, low: int, high: int) -> Spans:
     return one[:first] + before + after + one[last:]
 
 
-def _touched(spans: Spans, low: int, high: int) -> tuple[int, int]:
+def touched(spans: Sequence[tuple[int, ...]], low: int, high: int) -> tuple[int, int]:
     """The indices, from and to, of the ranges that share a number with this one."""
     first = bisect_left(spans, (low,))
     if first and spans[first - 1][1] >= low:
         first -= 1
-    return first, max(first, bisect_right(spans, high, key=_low))
-
-
-def _low(span: tuple[int, int]) -> int:
-    return span[0]
+    return first, max(first, bisect_left(spans, (high + 1,)))
 
 
 def has(spans: Spans, number: int) -> bool:
     """Whether a number is in the set."""
-    first, last = _touched(spans, number, number)
+    first, last = touched(spans, number, number)
     return first < last
 
 
