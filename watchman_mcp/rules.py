@@ -82,7 +82,8 @@ def _exposed(name: str, severity: Severity, to: str, text: str, where: str = "1"
             "NetworkEndpoint",
             f"{_PORT} AS subject, coalesce(t.process, t.unit, t.container, 'unknown') AS process",
             f"e.type IN ('port_opened', 'port_exposure_changed') AND t.exposure = '{to}' "
-            f"AND t.port IS NOT NULL AND {where}",
+            # of what is published the port that leads there tells
+            f"AND t.port IS NOT NULL AND t.published_as IS NULL AND {where}",
         ),
         f"SELECT 1 WHERE NOT EXISTS ({there})",
         after=60,

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.collectors.test_cases import look_at
-from watchman_mcp.collectors.ports import Address, Judge, Place, collect
+from watchman_mcp.collectors.ports import collect
+from watchman_mcp.collectors.ports.judge import Judge
+from watchman_mcp.collectors.ports.places import Address, Place
 from watchman_mcp.errors import Absent
+from watchman_mcp.machine.containers import Containers
+from watchman_mcp.machine.network_namespaces import Namespace
 
 
 def test_a_machine_that_is_only_files_has_no_ports(tmp_path: Path) -> None:
@@ -23,11 +27,14 @@ def test_a_machine_that_is_only_files_has_no_ports(tmp_path: Path) -> None:
         (None, None, None),
     ],
 )
-def test_of_another_namespace_only_the_loopback_is_judged(
+def test_of_a_namespace_that_could_not_be_read_only_the_loopback_is_judged(
     address: str | None, namespace: str | None, reach: str | None
 ) -> None:
-    place = Place("ports", namespace, None, {})  # type: ignore[arg-type] # its sockets are not asked for
+    space = Namespace(7, namespace, "/run/netns/none", 0) if namespace else None
+    place = Place("ports", space, None, {})  # type: ignore[arg-type] # its sockets are not asked for
+    look = look_at(Path("/"), "ports")
 
-    verdict = Judge(look_at(Path("/"), "ports"))(place, Address("tcp", address, 80, None, None), {"ipv4"})
+    judge = Judge(look, [place], Containers({}, ()))
+    verdict = judge.verdict(place, Address("tcp", address, 80, None, None), {"ipv4"})
 
     assert (verdict and verdict.exposure) == reach

@@ -12,7 +12,7 @@ from tests.fuzz.reading import Reader, of_text, placed, text_of
 from tests.machine.test_sockets import HEAD, ID, LISTENS, UNIX_HEAD, WAITS
 from tests.machine.test_strongswan import ASSOCIATIONS, CONNECTIONS, packed
 from tests.machine.test_tunnels import POLICIES, SAMPLES, STATES, VERSION_1, VERSION_2, columns
-from watchman_mcp.machine import accounts, cgroups, dns_servers, lookup, rtnames
+from watchman_mcp.machine import accounts, cgroups, dns_servers, docker, lookup, rtnames
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
 from watchman_mcp.machine.dns_servers.resolv import ASKED, read_resolv
@@ -160,6 +160,27 @@ def _process(content: bytes) -> object:
         return holders.describe(place)
 
 
+def _containers(content: bytes) -> object:
+    found, unreadable = docker.read_containers(content)
+    again, more = docker.read_containers(b"[7," + content.partition(b"[")[2])
+    assert (again, more) == (found, unreadable + 1), "a container was passed over in silence"
+    assert all(len(one.id) == 64 and one.name and "/" not in one.name for one in found)
+    for port in (port for one in found for port in one.published):
+        assert ip_address(port.address) and 0 < port.port < 65_536 and 0 < port.inner < 65_536
+    return found
+
+
+_CONTAINERS = [
+    {
+        "Id": ID,
+        "Names": ["/other/alias", "/web"],
+        "Ports": [
+            {"IP": "::", "PrivatePort": 80, "PublicPort": 8099, "Type": "tcp"},
+            {"PrivatePort": 53, "Type": "udp"},
+        ],
+        "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2", "GlobalIPv6Address": ""}}},
+    }
+]
 _PROCESS = (
     b"7 (a) (b\xff) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0\n"
     b"Uid:\t1000\t33\t1000\t1000\n0::/system.slice/web.service\n"
@@ -213,6 +234,7 @@ READERS = (
         of_text(dns_servers.address),
         (b"127.1", b"0x7f.1", b"FE80::1%eth0", b"1.1.1.1"),
     ),
+    Reader("docker.read_containers", _containers, (json.dumps(_CONTAINERS).encode(),), "json", share=0.5),
     Reader("dns_servers.dnsmasq.read_dnsmasq", _dnsmasq, (_DNSMASQ,)),
     Reader(
         "dns_servers.network_manager.manager_servers",

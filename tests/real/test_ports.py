@@ -242,8 +242,13 @@ one = socket(AF_INET6); one.bind(("::", 8080)); one.listen()
 
     (outside,), (inside,) = found["NetworkEndpoint"], entered["NetworkEndpoint"]
     assert (outside["namespace"], outside["port"], outside["pid"]) == (number, 8080, pid)
-    assert outside == {**inside, "families": None}
+    known = {"families": inside["families"], "exposure": "blocked", "decided_by": inside["decided_by"]}
+    assert {**outside, **known} == inside
     assert inside["families"] == ["ipv4", "ipv6"]
+    assert (outside["families"], outside["exposure"]) == (None, "unknown")
+    assert dict(found["unobserved"])[f"ports:netns/{number}/firewall"] == (
+        f"the network namespace {number} may not be entered by uid {NOBODY}"
+    )
     assert dict(found["unobserved"])["ports:netns/blue"] == (
         f"the network namespace blue may not be entered by uid {NOBODY}"
     )

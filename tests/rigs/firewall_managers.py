@@ -21,6 +21,7 @@ from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.firewall.evaluate import decide
 from watchman_mcp.machine.firewall.reading import read_firewall
+from watchman_mcp.schema.firewall import FirewallChain
 from watchman_mcp.settings import Settings
 
 UFW = (
@@ -112,7 +113,9 @@ def main(name: str) -> dict[str, object]:
     return {
         "said": said,
         "managers": [row.__dict__ for row in rows if type(row).__name__ == "FirewallManager"],
-        "made_by": sorted({str(row.made_by) for row in rows if type(row).__name__ == "FirewallChain"}),
+        "made_by": sorted(
+            {str(row.made_by) for row in rows if isinstance(row, FirewallChain) and not row.namespace}
+        ),
         "unobserved": [one.what for one in look.unobserved],
         "verdicts": verdicts,
     }

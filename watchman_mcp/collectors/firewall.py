@@ -1,24 +1,29 @@
 """The firewall: chains and rules of nftables and of legacy iptables, and what ufw and firewalld are set to.
 
-A machine that has neither rules nor a program that could make them is Absent. What this user may not read is
-named, and the rest is told.
+Those inside another network namespace are a scope, `firewall:netns/NAME`. A machine that has neither rules
+nor a program that could make them is Absent. What this user may not read is named, and the rest is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from watchman_mcp.collectors import Collector, Look
-from watchman_mcp.errors import Absent, WatchmanError
+from watchman_mcp.errors import Absent, Broken, WatchmanError
 from watchman_mcp.machine import Machine
+from watchman_mcp.machine.containers import Containers, namespaces
 from watchman_mcp.machine.firewall import managers
 from watchman_mcp.machine.firewall.model import Chain, Firewall, Rule
 from watchman_mcp.machine.firewall.reading import read_firewall
 from watchman_mcp.machine.firewall.summary import made_by, summary
+from watchman_mcp.machine.network_namespaces import inside
 from watchman_mcp.schema import Edge, path_of
 from watchman_mcp.schema.firewall import HOLDS, FirewallChain, FirewallManager, FirewallRule
 
 Row = FirewallChain | FirewallRule | FirewallManager | Edge
+MOST = 64
+"""So many other namespaces at most are looked into."""
 MANAGERS: tuple[Callable[[Machine, Firewall], managers.Manager], ...] = (managers.ufw, managers.firewalld)
 
 
@@ -34,13 +39,36 @@ def collect(look: Look) -> Iterator[Row]:
     if firewall.absent and not there:
         raise Absent("this machine has no firewall: neither rules nor nft or iptables to make any")
     yield from there
+    yield from _rows(firewall)
+    look.seen.add(look.scope)
+    yield from _others(look)
+
+
+def _others(look: Look) -> Iterator[Row]:
+    """The firewalls of the other network namespaces that may be entered."""
+    known = namespaces(Containers(look.marks))
+    for one in known.others[:MOST]:
+        with look.part(f"{look.scope}:netns/{one.name}"):
+            firewall = inside(one, partial(read_firewall, look.machine, one.name))
+            if firewall.unseen and not firewall.chains:
+                raise Broken("; ".join(firewall.unseen.values()))
+            for what, why in firewall.unseen.items():
+                look.cannot(f"{look.scope}:{what}", why)
+            yield from _rows(firewall)
+    more = len(known.others) - MOST
+    if more > 0:
+        look.cannot(f"{look.scope}:netns", f"there are {more} more network namespaces than are looked into")
+
+
+def _rows(firewall: Firewall) -> Iterator[Row]:
     for chain in firewall.chains.values():
-        yield from _chain(chain)
+        yield from _chain(chain, firewall.namespace)
 
 
-def _chain(chain: Chain) -> Iterator[Row]:
+def _chain(chain: Chain, namespace: str | None) -> Iterator[Row]:
     name = chain.id
     row = FirewallChain(
+        namespace=namespace,
         backend=name.backend,
         family=name.family,
         table=name.table,
@@ -55,13 +83,14 @@ def _chain(chain: Chain) -> Iterator[Row]:
     start = row.node_id
     for rule in chain.rules:
         yield _row(rule)
-        yield Edge(HOLDS, start, path_of(FirewallRule, None, *name, rule.key))
+        yield Edge(HOLDS, start, path_of(FirewallRule, namespace, *name, rule.key))
 
 
 def _row(rule: Rule) -> FirewallRule:
     told = summary(rule)
     return FirewallRule(
         key=rule.key,
+        namespace=rule.namespace,
         backend=rule.chain.backend,
         family=rule.chain.family,
         table=rule.chain.table,

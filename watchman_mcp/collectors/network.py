@@ -1,8 +1,9 @@
 """Interfaces, routes and policy rules of the running machine, in each network namespace, by netlink.
 
-Each other namespace is a scope, `network:NAME`. Routes that the kernel makes for each address by itself are
-left out; a route with several next hops is one each. An interface whose kind has no state of its own, such as
-a loopback or a tunnel, is UP where it is turned on and carries something. On a system without netlink psutil
+Each other namespace is a scope, `network:NAME`; one without a name is called after the container that is in
+it, `container/NAME`, else by its inode. Routes that the kernel makes for each address by itself are left out;
+a route with several next hops is one each. An interface whose kind has no state of its own, such as a
+loopback or a tunnel, is UP where it is turned on and carries something. On a system without netlink psutil
 tells the interfaces alone.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from watchman_mcp.collectors import Collector, Look, Seen
 from watchman_mcp.errors import Absent
 from watchman_mcp.machine import interfaces, netlink, network_namespaces
+from watchman_mcp.machine.containers import Containers, namespaces
 from watchman_mcp.machine.rtnames import read_names
 from watchman_mcp.schema import Edge
 from watchman_mcp.schema.network import VIA, NetworkInterface, Route, RoutingRule
@@ -34,7 +36,7 @@ def collect(look: Look) -> Iterator[Seen]:
         yield from _without_netlink()
         return
     tables = _tables(look)
-    known = network_namespaces.find()
+    known = namespaces(Containers(look.marks))
     yield from _network(None, netlink.look(tables))
     look.seen.add(look.scope)
     for one in known.others[:MOST]:

@@ -36,6 +36,10 @@ class Interface(NamedTuple):
     master: str | None
     parent: str | None
     vlan: int | None
+    peer: int | None = None
+    """Of a veth whose other end is in another namespace: the number of that end there."""
+    peer_in: int | None = None
+    """The number by which this namespace knows that one."""
 
 
 class Hop(NamedTuple):
@@ -82,6 +86,25 @@ def look(tables: Mapping[int, str] | None = None) -> Network:
         return Network(interfaces, routes, rules)
 
 
+def number_of(path: str) -> int | None:
+    """The number by which the namespace of this thread knows the one at this path; None where it has none.
+
+    Raises: Absent (no netlink, or it is gone), Denied, Broken.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise Denied(f"{path} may not be opened by uid {os.geteuid()}") from error
+    except OSError as error:
+        raise Absent(f"{path} is gone") from error
+    try:
+        with kernel() as asked:
+            number: int = asked.get_netnsid(fd=descriptor)["nsid"]
+            return number if 0 <= number < 1 << 31 else None
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def kernel() -> Iterator[Any]:
     """The kernel's routing netlink, to be asked by pyroute2, which is imported here: it takes half a second.
@@ -124,6 +147,8 @@ def _interfaces(links: Mapping[int, Any], addresses: Iterable[Any]) -> Iterator[
             # The other end of a veth may be in another namespace, where its number is another's.
             parent=None if kind == "veth" else _name(links, link.get_attr("IFLA_LINK")),
             vlan=data.get_attr("IFLA_VLAN_ID") if kind == "vlan" and data else None,
+            peer=link.get_attr("IFLA_LINK") if kind == "veth" else None,
+            peer_in=link.get_attr("IFLA_LINK_NETNSID") if kind == "veth" else None,
         )
 
 

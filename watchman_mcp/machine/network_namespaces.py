@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from watchman_mcp.errors import Absent, Broken, Denied
+from watchman_mcp.machine.cgroups import container_of
 
 T = TypeVar("T")
 NAMED = "/run/netns"
@@ -27,6 +28,13 @@ class Namespace(NamedTuple):
     """What leads to it: /run/netns/NAME or /proc/PID/ns/net."""
     pid: int
     """A process in it; 0: none."""
+    container: str = ""
+    """The id of the container that is in it, where there is one and no other."""
+
+    @property
+    def named(self) -> bool:
+        """Whether `ip netns` knows it by a name."""
+        return self.path.startswith(f"{NAMED}/")
 
 
 @dataclass
@@ -53,6 +61,7 @@ def find(proc: str = "/proc", named: str = NAMED) -> Namespaces:
         raise Broken(f"the processes cannot be listed ({error}); mount /proc") from error
     found.denied = "1" not in pids  # an option of /proc hides the others' processes
     members: dict[int, int] = {}
+    containers: dict[int, set[str]] = {}
     for number in pids:
         try:
             inode = int(os.readlink(f"{proc}/{number}/ns/net")[5:-1])
@@ -62,13 +71,25 @@ def find(proc: str = "/proc", named: str = NAMED) -> Namespaces:
             continue  # ended meanwhile
         else:
             members.setdefault(inode, int(number))
+            # What is in no container is somebody's visit, such as that of a look at its firewall.
+            if inode != found.own and (container := _container(f"{proc}/{number}/cgroup")):
+                containers.setdefault(inode, set()).add(container)
     names = _names(named)
     for inode in sorted(members.keys() | names.keys(), key=lambda one: (one not in names, one)):
         if inode != found.own:
             pid = members.get(inode, 0)
             path = f"{named}/{names[inode]}" if inode in names else f"{proc}/{pid}/ns/net"
-            found.others.append(Namespace(inode, names.get(inode, str(inode)), path, pid))
+            there = containers.get(inode, set())
+            container = next(iter(there)) if len(there) == 1 else ""
+            found.others.append(Namespace(inode, names.get(inode, str(inode)), path, pid, container))
     return found
+
+
+def _container(path: str) -> str | None:
+    """The container of a process, by its control group."""
+    with suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as stream:
+        return container_of(stream.read())
+    return None
 
 
 def _names(directory: str) -> dict[int, str]:

@@ -9,7 +9,8 @@ from pydantic import Field
 from .base import EdgeType, Label
 
 NAMESPACE = Field(
-    default=None, description="Network namespace, where it is not the daemon's own: a name, or its inode."
+    default=None,
+    description="Network namespace, where it is not the daemon's own: a name, container/NAME, or its inode.",
 )
 
 

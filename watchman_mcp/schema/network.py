@@ -12,7 +12,8 @@ from .firewall import FirewallRule
 from .services import Service
 
 NAMESPACE = Field(
-    default=None, description="Network namespace, where it is not the daemon's own: a name, or its inode."
+    default=None,
+    description="Network namespace, where it is not the daemon's own: a name, container/NAME, or its inode.",
 )
 
 
@@ -194,7 +195,16 @@ class NetworkEndpoint(Label):
     pid: int | None = Field(default=None, description="Its process.")
     user: str | None = Field(default=None, description="Who runs it.")
     unit: str | None = Field(default=None, description="systemd unit of the process.")
-    container: str | None = Field(default=None, description="Container that it is in, or is published from.")
+    container: str | None = Field(
+        default=None,
+        description="Name of the container that it is in, or is published from; its id where none is known.",
+    )
+    published_to: str | None = Field(
+        default=None, description="Where connections to it are led: 172.17.0.2:80 of a container."
+    )
+    published_as: list[str] | None = Field(
+        default=None, description="Ports of the machine that lead to it from there: 0.0.0.0:8099."
+    )
     exposure: str | None = Field(
         default=None, description="Who can reach it: loopback, lan, internet, blocked or unknown."
     )

@@ -21,9 +21,9 @@ rates or of connections keeps out can reach it: a limit says how often, not who.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 
 from watchman_mcp.machine.firewall.model import Firewall, Rule
 from watchman_mcp.machine.firewall.outcome import Decision
@@ -82,11 +82,11 @@ class Verdict:
     rules: list[Rule] = field(default_factory=list)
 
 
-_Places = tuple[frozenset[int], tuple[tuple[Spans, str], ...]]
+Surroundings = tuple[frozenset[int], tuple[tuple[Spans, str], ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class Way:
     """What comes of connections by one interface to one address."""
 
     interface: str
@@ -101,45 +101,67 @@ def exposure(firewall: Firewall, interfaces: Sequence[Interface], endpoint: Endp
 
     Raises: ValueError where its address is none.
     """
+    decided = without_ways(interfaces, endpoint)
+    return decided or judged(firewall.unseen, ways(firewall, interfaces, endpoint))
+
+
+def _where(endpoint: Endpoint) -> tuple[IPv4Address | IPv6Address, str | None]:
+    """The address that it listens on, and the interface that it is bound to."""
     text, _, zone = endpoint.address.partition("%")
     address = ip_address(text)
-    address = getattr(address, "ipv4_mapped", None) or address
+    return getattr(address, "ipv4_mapped", None) or address, endpoint.interface or zone or None
+
+
+def without_ways(interfaces: Sequence[Interface], endpoint: Endpoint) -> Verdict | None:
+    """The verdict where no firewall has to be asked.
+
+    Raises: ValueError where its address is none.
+    """
+    address, bound = _where(endpoint)
     if address.is_loopback or endpoint.interface == "lo":
         return Verdict("loopback", [f"it listens on {endpoint.interface or address} only"])
-    both = address.version == 6 and address.is_unspecified and not endpoint.only_ipv6
-    bound = endpoint.interface or zone or None
-    there = [one for one in interfaces if one.name != "lo" and bound in (None, one.name)]
-    if bound and not there:
+    if bound and bound not in [one.name for one in interfaces if one.name != "lo"]:
         return Verdict("unknown", [f"it is bound to {bound}, of which nothing is known"])
-    fixed = None if address.is_unspecified else address
-    ways: list[_Way] = []
+    return None
+
+
+def targets(interfaces: Sequence[Interface], endpoint: Endpoint) -> Iterator[tuple[Interface, int, object]]:
+    """Interfaces that it may be reached by, each with a version and the one address, None for all."""
+    address, bound = _where(endpoint)
+    both = address.version == 6 and address.is_unspecified and not endpoint.only_ipv6
     for version in (6, 4) if both else (address.version,):
-        places = _places(interfaces, version)
-        for one in there:
-            ways += _ways(firewall, places, one, endpoint, version, fixed)
-    return _verdict(firewall, ways)
+        for one in interfaces:
+            if one.name != "lo" and bound in (None, one.name):
+                yield one, version, None if address.is_unspecified else address
+
+
+def ways(firewall: Firewall, interfaces: Sequence[Interface], endpoint: Endpoint) -> list[Way]:
+    """What comes of connections to it, by each interface and to each address."""
+    around: dict[int, Surroundings] = {}
+    found: list[Way] = []
+    for one, version, fixed in targets(interfaces, endpoint):
+        if version not in around:
+            around[version] = surroundings(interfaces, version)
+        found += _ways(firewall, around[version], one, endpoint, version, fixed)
+    return found
 
 
 def _ways(
     firewall: Firewall,
-    places: _Places,
+    around: Surroundings,
     one: Interface,
     endpoint: Endpoint,
     version: int,
     fixed: object,
-) -> Iterator[_Way]:
+) -> Iterator[Way]:
     """What comes of connections by an interface, for each address that they may be for."""
-    sources = firewall.sources.get((one, version))
-    if sources is None:
-        # an interface may have thousands of routes
-        sources = firewall.sources[one, version] = _sources(one, version)
-    internet, lan = sources
-    own = [ip_interface(text).ip for text in one.networks if _version(text) == version]
-    targets = own[:MOST_ADDRESSES] if fixed is None else [ip_address(str(fixed))]
+    internet, lan = senders(firewall, one, version)
+    own = [ip_interface(text).ip for text in one.networks if version_of(text) == version]
+    places = own[:MOST_ADDRESSES] if fixed is None else [ip_address(str(fixed))]
     if not (internet or lan):
         return
-    local, beyond = places
-    for target in targets:
+    local, beyond = around
+    for target in places:
         near_only = target.is_link_local or target.is_multicast
         packet = Packet(
             iif=one.name,
@@ -155,24 +177,35 @@ def _ways(
             cast="multicast" if target.is_multicast else "unicast",
         )
         public = NONE if near_only else internet
-        yield _Way(one.name, version, public, lan, reach(firewall, packet, union(public, lan)))
+        yield Way(one.name, version, public, lan, reach(firewall, packet, union(public, lan)))
 
 
-def _places(interfaces: Iterable[Interface], version: int) -> _Places:
+def surroundings(interfaces: Iterable[Interface], version: int) -> Surroundings:
     """All addresses of this machine, and the networks that lie at its interfaces."""
-    texts = [(text, one.name) for one in interfaces for text in one.networks if _version(text) == version]
+    texts = [(text, one.name) for one in interfaces for text in one.networks if version_of(text) == version]
     local = frozenset(int(ip_interface(text).ip) for text, _ in texts)
     return local, tuple((of_network(text), name) for text, name in texts if name != "lo")
 
 
-def _version(text: str) -> int:
+def version_of(text: str) -> int:
+    """The version of IP that a network is of."""
     return ip_interface(text).version
 
 
-def _sources(interface: Interface, version: int) -> tuple[Spans, Spans]:
-    """The public and the near addresses that connections by an interface come from."""
+def senders(firewall: Firewall, interface: Interface, version: int) -> tuple[Spans, Spans]:
+    """The public and the near addresses that connections by an interface come from.
+
+    The firewall keeps them, for an interface may have thousands of routes.
+    """
+    found = firewall.sources.get((interface, version))
+    if found is None:
+        found = firewall.sources[interface, version] = _senders(interface, version)
+    return found
+
+
+def _senders(interface: Interface, version: int) -> tuple[Spans, Spans]:
     texts = (*interface.networks, *(text for text in interface.routed if not text.startswith("default")))
-    near = _all(text for text in texts if _version(text) == version)
+    near = _all(text for text in texts if version_of(text) == version)
     if ("default" if version == 4 else "default6") not in interface.routed:
         return NONE, near
     near = union(near, _all(PRIVATE[version]))
@@ -184,32 +217,35 @@ def _all(texts: Iterable[str]) -> Spans:
     return merged(span for text in texts for span in of_network(text))
 
 
-def _verdict(firewall: Firewall, ways: Sequence[_Way]) -> Verdict:
-    """The widest of what is found; what is possible counts against a narrower answer."""
+def judged(unseen: Mapping[str, str], ways: Sequence[Way]) -> Verdict:
+    """The widest of what is found; what is possible counts against a narrower answer.
+
+    `unseen` is what could not be read of the firewalls on these ways, and why.
+    """
     if not ways:
         return Verdict("blocked", ["no interface leads to another machine"])
     for name, of in (("internet", _internet), ("lan", _lan)):
         opened = [(way, found) for way in ways if (found := intersection(way.reach.open, of(way)))]
         maybe = [(way, found) for way in ways if (found := intersection(way.reach.maybe, of(way)))]
-        if opened and not firewall.unseen:
+        if opened and not unseen:
             return _told(Verdict(name), "open to", opened, of)
         if opened or maybe:
             verdict = _told(Verdict("unknown"), "may be open to", opened + maybe, of)
-            verdict.reasons += [f"{what}: {why}" for what, why in firewall.unseen.items()]
+            verdict.reasons += [f"{what}: {why}" for what, why in unseen.items()]
             return verdict
     shut = [(way, found) for way in ways if (found := union(way.internet, way.lan))]
     return _told(Verdict("blocked"), "shut for", shut, lambda way: union(way.internet, way.lan))
 
 
-def _internet(way: _Way) -> Spans:
+def _internet(way: Way) -> Spans:
     return way.internet
 
 
-def _lan(way: _Way) -> Spans:
+def _lan(way: Way) -> Spans:
     return way.lan
 
 
-def _told(verdict: Verdict, words: str, found: Sequence[tuple[_Way, Spans]], of: object) -> Verdict:
+def _told(verdict: Verdict, words: str, found: Sequence[tuple[Way, Spans]], of: object) -> Verdict:
     """The verdict with its reasons, each once."""
     assert callable(of)
     kinds = {"open to": ("accept", "policy"), "shut for": ("drop", "reject")}.get(words, ())
@@ -222,7 +258,8 @@ def _told(verdict: Verdict, words: str, found: Sequence[tuple[_Way, Spans]], of:
         verdict.reasons.append(line)
         for decision in _deciding(way.reach.decisions, sources, kinds):
             rule, chain = decision.rule, decision.chain
-            place = f"{chain.backend} {chain.family} {chain.table} {chain.name}"
+            inside = f"in {decision.namespace}: " if decision.namespace else ""
+            place = f"{inside}{chain.backend} {chain.family} {chain.table} {chain.name}"
             said = f"{place}: {rule.text}" if rule else f"{place}: policy {_policy(decision)}"
             if said not in verdict.reasons:
                 verdict.reasons.append(said)

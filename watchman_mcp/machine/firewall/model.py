@@ -107,6 +107,7 @@ class Rule:
     bytes: int | None = None
     key: str = ""
     number: int = 0
+    namespace: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -139,6 +140,8 @@ class Firewall:
 
     chains: dict[ChainId, Chain] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
+    namespace: str | None = None
+    """The network namespace that it is in; its rules have it too."""
     absent: bool = False
     """Whether this machine has neither a firewall nor a program that could make one."""
 
@@ -160,4 +163,6 @@ class Firewall:
         """Take chains that a reader found; their rules get their keys."""
         for chain in chains.values():
             chain.number()
+            for rule in chain.rules:
+                rule.namespace = self.namespace
         self.chains.update(chains)

@@ -17,6 +17,7 @@ class Decision:
     rule: Rule | None
     kind: str
     sources: Spans
+    namespace: str | None = None
 
 
 @dataclass(slots=True)

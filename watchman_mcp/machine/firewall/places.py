@@ -18,6 +18,9 @@ DEFAULTS = {
 }
 """Routes that lead to the internet; tunnels take its halves."""
 
+JOINED = ("bridge", "bond", "team")
+"""Kinds of masters whose members take no packets themselves."""
+
 
 def places(network: Network) -> list[Interface]:
     """The interfaces that are up, with what their routes lead to, in whichever table."""
@@ -25,8 +28,9 @@ def places(network: Network) -> list[Interface]:
     for hop in network.routes:
         if hop.interface and hop.type == "unicast":
             routed[hop.interface].append(DEFAULTS.get((hop.family, hop.destination), hop.destination))
+    kinds = {one.name: one.kind for one in network.interfaces}
     return [
         Interface(one.name, tuple(one.networks), one.kind, tuple(dict.fromkeys(routed[one.name])))
         for one in network.interfaces
-        if one.state == "UP"
+        if one.state == "UP" and kinds.get(one.master or "") not in JOINED
     ]

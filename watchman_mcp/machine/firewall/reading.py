@@ -18,14 +18,16 @@ _LEGACY = (
 _NAMES = {"ip": "iptables", "ip6": "ip6tables"}
 
 
-def read_firewall(machine: Machine) -> Firewall:
-    """All chains and rules; `unseen` names what could not be read, and why.
+def read_firewall(machine: Machine, namespace: str | None = None) -> Firewall:
+    """All chains and rules of the network namespace of this thread; `unseen` names what could not be read.
+
+    `namespace` is what it is called, where it is not the process's own.
 
     Raises: Absent on a machine that is not the running one.
     """
     if not machine.live:
         raise Absent("a firewall is in the kernel; only that of the running machine can be read")
-    firewall = Firewall()
+    firewall = Firewall(namespace=namespace)
     there = _nftables(machine, firewall)
     for backend, family, program, names in _LEGACY:
         there = _legacy(machine, firewall, backend, family, program, names) or there

@@ -104,6 +104,8 @@ class Port(BaseModel):
     user: str | None = None
     unit: str | None = None
     container: str | None = None
+    published_to: str | None = None
+    published_as: list[str] | None = None
     exposure: str | None = None
     decided_by: list[str] | None = None
     connections: int | None = None

@@ -14,7 +14,17 @@ from .answer import Address, Interface, NameServer, Peer, Route, Tunnel
 
 M = TypeVar("M", bound=BaseModel)
 LISTS = frozenset(
-    {"networks", "domains", "options", "allowed_ips", "decided_by", "states", "rules", "ip_addresses"}
+    {
+        "networks",
+        "domains",
+        "options",
+        "allowed_ips",
+        "decided_by",
+        "published_as",
+        "states",
+        "rules",
+        "ip_addresses",
+    }  # fmt: skip
 )
 MIB = 2**20
 
