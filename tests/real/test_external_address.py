@@ -100,6 +100,12 @@ def test_being_offline_is_an_answer_within_seconds(here: Side) -> None:
     assert time.monotonic() - begun < 20
 
 
+def test_a_page_that_comes_a_byte_at_a_time_is_not_waited_for(here: Side) -> None:
+    four, _ = told(here, f"{PAGE}drops", PAGE)
+
+    assert (four["ip"], four["source"]) == ("203.0.113.1", PAGE)
+
+
 def test_it_is_asked_again_when_the_way_to_the_internet_changes_and_not_before(here: Side) -> None:
     first, marks = told(here, DNS)
     again, marks = told(here, DNS, marks=marks)

@@ -26,13 +26,16 @@ def answer_dns(sock: socket.socket) -> None:
 
 
 class Page(http.server.BaseHTTPRequestHandler):
-    """The address of who asks; /odd tells something else, /slow never ends."""
+    """The address of who asks; /odd tells something else, /slow nothing, /drops a byte at a time."""
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
         if self.path == "/slow":
             threading.Event().wait(60)
+        while self.path == "/drops":
+            self.wfile.write(b" ")
+            threading.Event().wait(0.3)
         self.wfile.write(b"<html>" * 1_000 if self.path == "/odd" else f"{self.client_address[0]}\n".encode())
 
     def log_message(self, *_: object) -> None:

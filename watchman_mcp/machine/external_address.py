@@ -127,11 +127,14 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, ip: str, secure: bool) -> None:
         super().__init__(host, port, timeout=SECONDS)
         self._ip, self._secure = ip, secure
+        self._opened: socket.socket | None = None
 
     def end(self) -> None:
         """Wake who waits for this server."""
-        with suppress(OSError, AttributeError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+        # `sock` is let go of as soon as the head of an answer was read that ends with the connection
+        if self._opened is not None:
+            with suppress(OSError):
+                self._opened.shutdown(socket.SHUT_RDWR)
 
     def connect(self) -> None:
         sock = socket.create_connection((self._ip, self.port), self.timeout)
@@ -141,4 +144,4 @@ class _Connection(http.client.HTTPConnection):
         except OSError:
             sock.close()
             raise
-        self.sock = sock
+        self.sock = self._opened = sock
