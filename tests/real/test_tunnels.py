@@ -14,6 +14,7 @@ import pytest
 from tests.rigs import cache
 from tests.rigs.looking import look
 from tests.rigs.networks import Side, joined, wait_for
+from tests.rigs.openvpn import Certificates
 
 pytestmark = pytest.mark.real
 
@@ -127,50 +128,19 @@ def test_the_tunnel_that_carries_the_internet_is_the_one_that_the_kernel_takes(
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of a server and one of a client."""
-    folder = tmp_path_factory.mktemp("certificates")
-    for name in ("server", "client"):
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "ec", "-nodes"),
-                *("-pkeyopt", "ec_paramgen_curve:prime256v1"),
-                *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN=rig-{name}"),
-            ],
-            cwd=folder, check=True, capture_output=True, timeout=20,
-        )  # fmt: skip
-    return folder
-
-
-def fingerprint(folder: Path, name: str) -> str:
-    words = ["openssl", "x509", "-in", f"{name}.crt", "-noout", "-fingerprint", "-sha256"]
-    return (
-        subprocess.run(words, cwd=folder, check=True, capture_output=True)
-        .stdout.decode()
-        .split("=")[1]
-        .strip()
-    )
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def test_the_ends_of_openvpn_are_told_of_status_files_of_every_version(
-    sides: tuple[Side, Side], certificates: Path
+    sides: tuple[Side, Side], certificates: Certificates
 ) -> None:
     here, there = sides
     for version in (1, 2, 3):
-        (here.folder / f"server{version}.conf").write_text(
-            f"server 10.{version}.0.0 255.255.255.0\ntopology subnet\nport 119{version}\n"
-            f"dev ov{version}\ndev-type tun\n"
-            f"dh none\ncert {certificates}/server.crt\nkey {certificates}/server.key\nkeepalive 1 10\n"
-            f"peer-fingerprint {fingerprint(certificates, 'client')}\nstatus server{version}.status 1\n"
-            f"status-version {version}\n"
+        certificates.serve(
+            here, f"server{version}", version, f"status server{version}.status 1\nstatus-version {version}\n"
         )
-        here.start("openvpn", "--cd", str(here.folder), "--config", f"server{version}.conf")
-        (there.folder / f"client{version}.conf").write_text(
-            f"client\ndev tun\nnobind\nremote {here.address} 119{version}\ncert {certificates}/client.crt\n"
-            f"key {certificates}/client.key\npeer-fingerprint {fingerprint(certificates, 'server')}\n"
-            f"status client{version}.status 1\n"
-        )
-        there.start("openvpn", f"client{version}.conf")
+        certificates.connect(there, f"client{version}", here, version, f"status client{version}.status 1\n")
     for version in (1, 2, 3):
         place = here.folder / f"server{version}.status"
         wait_for(lambda place=place: place.exists() and "rig-client" in place.read_text(), 30, "a client")
