@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.rigs import cache
 from tests.rigs.looking import look
 from tests.rigs.networks import Side, joined, wait_for
 from tests.rigs.openvpn import Certificates
+from tests.rigs.wireguard import End
 
 pytestmark = pytest.mark.real
 
@@ -32,29 +32,12 @@ def sides() -> Iterator[tuple[Side, Side]]:
 @pytest.fixture(scope="module")
 def wireguard(sides: tuple[Side, Side]) -> tuple[list[str], list[str]]:
     """The interfaces of a WireGuard tunnel, and all of its secrets."""
-    names = [f"wg{side.name[-6:]}" for side in sides]
-    secrets, public = [], []
-    for side, name in zip(sides, names, strict=True):
-        side.start("wireguard-go", "--foreground", name)
-        secrets.append(side.run("wg", "genkey").strip())
-        key = subprocess.run(["wg", "pubkey"], input=secrets[-1].encode(), capture_output=True, check=True)
-        public.append(key.stdout.decode().strip())
-        (side.folder / "key").write_text(secrets[-1])
-    secrets.append(sides[0].run("wg", "genpsk").strip())
-    for number, (side, name) in enumerate(zip(sides, names, strict=True)):
-        wait_for(lambda side=side, name=name: name in side.run("wg", "show", "interfaces"))
-        (side.folder / "psk").write_text(secrets[-1])
-        side.run("ip", "address", "add", f"10.9.0.{number + 1}/24", "dev", name)
-        side.run("ip", "link", "set", name, "up")
-        other = sides[1 - number]
-        side.run(
-            *("wg", "set", name, "private-key", str(side.folder / "key"), "listen-port", "51820", "peer"),
-            *(public[1 - number], "preshared-key", str(side.folder / "psk")),
-            *("endpoint", f"{other.address}:51820", "allowed-ips", "10.9.0.0/24,fd00::/64"),
-            *("persistent-keepalive", "1"),
-        )
-    wait_for(lambda: not sides[0].run("wg", "show", names[0], "latest-handshakes").strip().endswith("\t0"))
-    return names, secrets
+    one, other = End(sides[0], 1), End(sides[1], 2)
+    shared = sides[0].run("wg", "genpsk").strip()
+    for here, there in ((one, other), (other, one)):
+        here.start(there, shared, "10.9.0.0/24,fd00::/64")
+    wait_for(one.shook_hands)
+    return [one.name, other.name], [one.secret, other.secret, shared]
 
 
 def tunnels(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
