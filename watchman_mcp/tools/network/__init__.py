@@ -50,6 +50,8 @@ RESTS_ON: dict[str, tuple[type[Any], ...]] = {
 EVERY = tuple({label for labels in RESTS_ON.values() for label in labels})
 FAR = (ExternalAddress, ReachMetrics)
 """What is asked of others, who may let wait: only questions about it wait for its first look."""
+DOUBTED = ("dns", "firewall", "vpn")
+"""Parts of which nothing is no answer while something of them could not be looked at."""
 SHOWN = 8
 """Lines that each part of a summary has at most."""
 
@@ -113,6 +115,8 @@ class Asked:
         self.answer.totals = totals or {"items": len(found)}
         if not found:
             self.answer.found = "cannot_tell" if self.frame.blind else "none"
+        if part in DOUBTED and self.answer.found == "none" and self.frame.unseen():
+            self.answer.found = "cannot_tell"
         if len(page) < len(found):
             self.answer.cut = f"{len(page)} of {len(found)}; narrow with port, interface or process"
 
@@ -149,7 +153,7 @@ def _vpn(asked: Asked) -> None:
     asked.put("vpn", found)
     asked.answer.default_route = rows.default_routes(asked.store) or None
     active = [one for one in found if one.status == "active"]
-    carrying = [one.interface or one.type for one in active if one.carries_default]
+    carrying = [one.interface or one.type for one in found if one.carries_default]
     if found:
         asked.answer.note = f"{len(active)} of {len(found)} active; traffic to the internet goes " + (
             f"through {', '.join(carrying)}" if carrying else "past all of them"
