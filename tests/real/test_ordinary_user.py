@@ -1,9 +1,9 @@
 """What a daemon of an ordinary user tells of the network, beside what that user sees by `ip` and `ss`."""
 
 import json
-import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,15 @@ RULESET = "table inet filter { chain input { type filter hook input priority 0; 
 SETTINGS = (
     "[features]\nsystem_monitoring = false\nconfig_management = false\n[network]\nexternal_ip = false\n"
 )
+VIEWS = (
+    "summary", "interfaces", "routes", "firewall", "dns", "vpn", "ports", "connections", "bandwidth",
+    "quality",
+)  # fmt: skip
 AREAS = ("dns", "firewall", "network", "ports", "quality", "resources", "vpn")
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
+def here() -> Iterator[Side]:
     """A namespace with a tunnel that carries the default route, a firewall, and listeners of two users."""
     programs = ("wireguard-go", "wg", "nft", "ss", "setpriv")
     cache.need_programs("a tunnel and a firewall", *programs, how="as root: see NETWORKS in .ci/run")
@@ -42,25 +46,23 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
         side.run("nft", RULESET)
         side.start(sys.executable, "-c", LISTENER.format(8443))
         side.start(*NOBODY, sys.executable, "-c", LISTENER.format(8444))
-        wait_for(lambda: side.run("ss", "-Hltn").count(":844") == 2, name="the listeners")
+        wait_for(lambda: side.run("ss", "-Hltn").count(":844") == 2, 30, "the listeners")
         yield side
 
 
 @pytest.fixture(scope="module")
-def answers(here: Side, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def answers(here: Side) -> dict[str, dict[str, Any]]:
     """What a daemon of that user answers to each view, and its doctor."""
-    place = tmp_path_factory.mktemp("nobody")
-    for folder in (place, *place.parents[:2]):
-        os.chmod(folder, 0o755)  # pytest makes them for its own user alone
-    home = Home(place / "home", SETTINGS)
-    subprocess.run(["chown", "--recursive", "65534:65534", str(home.path)], check=True, timeout=20)
-    argv = (*here.enter, *NOBODY, *PROGRAM, "serve", "--stdio")
-    client = home.client(argv, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    views = ("interfaces", "routes", "firewall", "dns", "vpn", "ports", "connections", "bandwidth", "quality")
-    told = {view: client.call("network_status", view=view, limit=200) for view in ("summary", *views)}
-    told["doctor"] = client.call("doctor")
-    home.finish()
-    return told
+    # not below pytest's own folders, into which no other user can go
+    with tempfile.TemporaryDirectory() as place:
+        home = Home(Path(place), SETTINGS)
+        subprocess.run(["chown", "--recursive", "65534:65534", place], check=True, timeout=20)
+        argv = (*here.enter, *NOBODY, *PROGRAM, "serve", "--stdio")
+        client = home.client(argv, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        told = {view: client.call("network_status", view=view, limit=200) for view in VIEWS}
+        told["doctor"] = client.call("doctor")
+        home.finish()
+        return told
 
 
 def seen(here: Side, *words: str) -> Any:
