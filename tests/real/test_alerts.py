@@ -212,6 +212,8 @@ def story(watched: Watched, after: float, calm: float, *, scan: bool) -> None:
     assert "status active -> down" in down["what"]
     watched.here.run("ip", "link", "set", wg, "up")
     watched.event("network", "vpn_connected", tunnel)
+    watched.here.run("ip", "route", "add", "default", "dev", wg)  # which the kernel took away
+    watched.event("network", "route_appeared", "default")
 
     watched.write("198.51.100.1")
     watched.event("network", "dns_appeared", "198.51.100.1")
@@ -224,7 +226,8 @@ def story(watched: Watched, after: float, calm: float, *, scan: bool) -> None:
         assert server.stdout is not None and server.stdout.readline() == b"up\n"
         look(watched, scan)
         watched.event("network", "port_opened", "tcp 8443", 20)
-        watched.alert("port_open_to_internet", '"tcp 8443"', after + 30)
+        opened = watched.alert("port_open_to_internet", '"tcp 8443"', after + 30)
+        assert opened["message"].endswith("can be reached from the internet since a change")
         server.kill()
     look(watched, scan)
     watched.event("network", "port_closed", "tcp 8443", 20)
