@@ -3,17 +3,21 @@
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+from tests.story import serving
 from watchman_mcp.cleaning import Cleaner
 from watchman_mcp.collectors import Collector, Look, load, minutes
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.runner import Runner
+from watchman_mcp.schema.network import ExternalAddress, NetworkInterface
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.schema.services import Service
 from watchman_mcp.settings import Settings
@@ -115,3 +119,53 @@ def test_a_long_text_of_many_records_is_searched_for_secrets_once() -> None:
     assert cleaner.text(command) is cleaner.text(command + "") is cleaner.text("".join(command))
     assert "hunter2" not in cleaner.text(f"{command} --password=hunter2")
     assert "hunter2" not in cleaner.text(f"{command} --password=hunter2")
+
+
+class Far:
+    """A collector of the external address, whose sources answer when they are let."""
+
+    def __init__(self) -> None:
+        self.asked, self.answered = threading.Event(), threading.Event()
+
+    def collectors(self) -> list[Collector]:
+        """This one, and one of interfaces that has nothing to wait for."""
+        return [
+            Collector(self._addresses, (ExternalAddress,), minutes(10), name="external"),
+            Collector(self._interfaces, (NetworkInterface,), minutes(10), name="network"),
+        ]
+
+    def _addresses(self, _look: Look) -> Iterator[ExternalAddress]:
+        self.asked.set()
+        assert self.answered.wait(20)
+        yield ExternalAddress(family="ipv4", ip="192.0.2.1", source="x", checked_at=datetime.now(UTC))
+
+    def _interfaces(self, _look: Look) -> Iterator[NetworkInterface]:
+        yield NetworkInterface(name="eth0", state="UP", kind="ethernet")
+
+
+async def test_only_a_question_about_the_external_address_waits_for_it(tmp_path: Path) -> None:
+    far, store = Far(), Store(None)
+    unknown = [{"family": name, "why": "not yet known; ask again soon"} for name in ("ipv4", "ipv6")]
+    told: list[dict[str, Any]] = []
+    with anyio.fail_after(9):
+        async with serving(store, tmp_path, *far.collectors()) as server, anyio.create_task_group() as tasks:
+            network = server.tools["network_status"]
+
+            async def address() -> None:
+                told.append(await server.answer(network, {"view": "external_ip"}))
+
+            try:
+                tasks.start_soon(address)
+                await anyio.to_thread.run_sync(far.asked.wait)
+                first = await server.answer(network, {})
+                second = await server.answer(network, {"view": "interfaces"})
+                assert not told
+            finally:
+                far.answered.set()
+            await server.runner.status["external"].looked.wait()
+            third = await server.answer(network, {})
+    store.close()
+
+    assert (first["found"], first["external"]) == ("yes", unknown)
+    assert second["found"] == "yes"
+    assert [one["external"][0]["ip"] for one in (*told, third)] == ["192.0.2.1"] * 2

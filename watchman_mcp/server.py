@@ -116,7 +116,7 @@ class Server:
 
         Raises: WatchmanError.
         """
-        await self.runner.first_look(label.__name__ for label in tool.needs)
+        await self.runner.first_look(label.__name__ for label in tool.waits_for(arguments))
         given = {"store": self.store, "about": self.about, **self.offered}
         wanted = inspect.signature(tool.function).parameters
         injected = {name: given.get(name) for name in INJECTED if name in wanted}

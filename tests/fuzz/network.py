@@ -1,6 +1,7 @@
 """The readers of sockets, name servers and tunnels, and of what names things in the network."""
 
 import json
+import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,7 +12,15 @@ from tests.fuzz.firewall import BIGGEST, has, of_json
 from tests.fuzz.reading import Reader, of_text, placed, text_of
 from tests.machine.test_sockets import HEAD, ID, LISTENS, UNIX_HEAD, WAITS
 from tests.machine.test_strongswan import ASSOCIATIONS, CONNECTIONS, packed
-from tests.machine.test_tunnels import POLICIES, SAMPLES, STATES, VERSION_1, VERSION_2, columns
+from tests.machine.test_tunnels import (
+    MANAGEMENT_STATE,
+    POLICIES,
+    SAMPLES,
+    STATES,
+    VERSION_1,
+    VERSION_2,
+    columns,
+)
 from watchman_mcp.machine import accounts, cgroups, dns_servers, docker, lookup, rtnames
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
@@ -22,6 +31,7 @@ from watchman_mcp.machine.tunnels import (
     ipsec,
     moment,
     openvpn,
+    openvpn_management,
     openvpn_status,
     strongswan,
     tailscale,
@@ -90,6 +100,26 @@ def _status(content: bytes) -> object:
     return found
 
 
+def _state(content: bytes) -> object:
+    text = text_of(content)
+    found, unreadable = openvpn_management.read_state(text)
+    assert openvpn_management.read_state(f"?\n{text}") == (found, unreadable + 1), "passed over in silence"
+    if found is not None:
+        moment(found.since)
+    return found
+
+
+def _conversation(content: bytes) -> object:
+    """Whoever is at the other end says this, whatever it is asked, and hangs up."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(content)
+        there.shutdown(socket.SHUT_WR)
+        talk = openvpn_management.Talk(here)
+        talk.greet()
+        return [talk.ask(command) for command in ("state", "status 3")]
+
+
 def _ipsec(content: bytes) -> object:
     policies, mark, states = text_of(content).partition("--\n")
     found, unreadable = ipsec.read_tunnels(policies, states)
@@ -150,7 +180,7 @@ def _inet(content: bytes) -> object:
 def _unix(content: bytes) -> object:
     found = list(tables.unix(content))
     assert all(one is None or one.path for one in found)
-    return found
+    return found, tables.in_use(content, b"/run/connected")
 
 
 def _process(content: bytes) -> object:
@@ -266,13 +296,25 @@ READERS = (
         (HEAD + LISTENS + WAITS, HEAD + LISTENS.replace(b"0100007F", b"0000000000000000FFFF00000100007F")),
         with_=("sockets.families", "sockets.written"),
     ),
-    Reader("sockets.tables.unix", _unix, (_UNIX,), with_=("sockets.name_of",)),
+    Reader("sockets.tables.unix", _unix, (_UNIX,), with_=("sockets.name_of", "sockets.tables.in_use")),
     Reader("tunnels.ipsec.read_tunnels", _ipsec, (f"{POLICIES}--\n{STATES}".encode(),)),
     Reader("tunnels.openvpn.read_configuration", of_text(openvpn.read_configuration), (_CONFIGURATION,)),
     Reader(
         "tunnels.openvpn.read_words",
         lambda content: openvpn.read_words(text_of(content).split("\0")),
         (b"--cd\0/etc/openvpn\0--config\0x.conf\0--status\0/run/x\010\0--daemon",),
+    ),
+    Reader("tunnels.openvpn_management.read_state", _state, (MANAGEMENT_STATE,)),
+    Reader(
+        "tunnels.openvpn_management.Talk.greet",
+        _conversation,
+        (
+            b">INFO:OpenVPN Management Interface Version 5 -- type 'help' for more info\r\n>HOLD:Waiting\r\n"
+            + MANAGEMENT_STATE
+            + VERSION_2.replace(",", "\t").encode(),
+        ),
+        with_=("tunnels.openvpn_management.Talk.ask",),
+        share=0.3,
     ),
     Reader(
         "tunnels.openvpn_status.read_status",

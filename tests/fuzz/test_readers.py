@@ -57,6 +57,7 @@ TOLD = {
     "files.Directory.stream",
     "files.Directory.text",
     "firewall.exposure.version_of",
+    "firewall.index.rules_for",
     "firewall.reading.read_firewall",
     "flatpak.shown",
     "identity.derived",

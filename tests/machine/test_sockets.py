@@ -94,6 +94,20 @@ def test_unix_sockets_that_listen_are_read_with_any_name() -> None:
     ]
 
 
+def test_a_unix_socket_is_in_use_once_somebody_is_connected_or_waits() -> None:
+    listening = b"00000000d3d462bb: 00000002 00000000 00010000 0001 01 1889306 /run/a b"
+    waiting = b"000000000d40cc27: 00000003 00000000 00000000 0001 02     0 /run/a b"
+    connected = b"000000000d40cc27: 00000003 00000000 00000000 0001 03 1889309 /run/a b"
+    other = connected.replace(b"/run", b"/srv")
+
+    used = [
+        tables.in_use(UNIX_HEAD + b"\n".join([listening, *more]) + b"\n", b"/run/a b")
+        for more in ((), (waiting,), (connected,), (other,), (connected + b" c",))
+    ]
+
+    assert used == [False, True, True, False, False]
+
+
 def test_a_path_is_never_taken_for_an_abstract_name() -> None:
     assert name_of(b"\0x\0y") == "@x@y"
     assert name_of(b"@x\0") == "./@x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.tunnels import Link, Tunnel, ipsec, moment, openvpn, status_of, tailscale, wireguard
+from watchman_mcp.machine.tunnels.openvpn_management import State, Talk, read_state
 from watchman_mcp.machine.tunnels.openvpn_status import read_status
 
 KEY, OTHER = "a" * 43 + "=", "b" * 43 + "="
@@ -49,6 +51,10 @@ GLOBAL_STATS,Max bcast/mcast queue length,0
 GLOBAL_STATS,dco_enabled,0
 END
 """
+MANAGEMENT_STATE = (
+    b"1795884706,RECONNECTING,ping-restart,,,,,\r\n"
+    b"1795884707,CONNECTED,SUCCESS,10.8.0.2,192.0.2.1,1194,,\r\nEND\r\n"
+)
 
 
 @pytest.fixture
@@ -185,11 +191,102 @@ def test_a_server_without_a_status_file_says_so_and_a_client_without_one_is_a_tu
 
     assert openvpn.tunnels_of(Files(tmp_path), server, [link]) == (
         [],
-        ["tun0: its clients, for it writes no status file"],
+        ["its clients of tun0: it writes no status file and it has no management socket"],
     )
     told = Tunnel("openvpn", "active", "tun0", "vpn.example:1194", "vpn.example:1194")
     assert openvpn.tunnels_of(Files(tmp_path), client, [link]) == ([told], [])
     assert openvpn.tunnels_of(Files(tmp_path), waiting, [link])[0][0].status == "down"
+
+
+def test_the_newest_state_counts_and_a_line_that_is_none_is_counted() -> None:
+    text = MANAGEMENT_STATE.decode()
+
+    assert read_state(text) == (State("CONNECTED", 1795884707.0), 0)
+    assert read_state(text.replace("CONNECTED,", "?,")) == (State("RECONNECTING", 1795884706.0), 1)
+    assert read_state("END\n") == (None, 0)
+
+
+GREETING = ">INFO:OpenVPN Management Interface Version 5 -- type 'help' for more info\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [
+        ("220 mail.example ESMTP\r\n", "is not OpenVPN"),
+        ("ENTER PASSWORD:", "wants a password"),
+        ("", "may not be asked by this user"),
+        (GREETING + "1795884707,CONN", "broke off in the middle"),
+    ],
+)
+def test_who_does_not_greet_and_answer_as_openvpn_is_told_nothing(said: str, raised: str) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(said.encode())
+        there.shutdown(socket.SHUT_WR)
+        talk = Talk(here)
+
+        with pytest.raises((Broken, Denied), match=raised):
+            talk.greet()
+            talk.ask("state")
+
+        there.setblocking(False)
+        heard = there.recv(99) if said.startswith(GREETING) else b"state\n"
+        assert heard == b"state\n"
+
+
+def test_who_says_nothing_is_waited_for_two_seconds_and_who_never_ends_so_long_too() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        talk = Talk(here)
+        with pytest.raises(Broken, match="within 2 s"):
+            talk.greet()
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(GREETING.encode() + b">LOG:x\n" * 9 + b"y" * 70_000)
+        there.shutdown(socket.SHUT_WR)
+        talk = Talk(here, cap=65_536)
+        talk.greet()
+        with pytest.raises(Broken, match="more than 65536 bytes"):
+            talk.ask("state")
+
+
+def test_what_openvpn_says_by_itself_is_passed_over_and_what_it_cannot_answer_is_none() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        asks = ">PASSWORD:Need 'Auth' username/password\r\n>HOLD:Waiting for hold release:0\r\n"
+        state = MANAGEMENT_STATE.decode().replace("\r\n", "\r\n" + asks)
+        there.sendall((GREETING + asks + state + "ERROR: not supported\r\n").encode())
+        talk = Talk(here)
+        talk.greet()
+
+        assert read_state(talk.ask("state") or "") == (State("CONNECTED", 1795884707.0), 0)
+        assert talk.ask("status 3") is None
+        talk.leave()
+        assert there.recv(99) == b"state\nstatus 3\nquit\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"management": ["/run/x", "unix", "/etc/password"]}, "wants a password"),
+        (
+            {"management": ["/run/x", "unix"], "management-client": []},
+            "acts on an OpenVPN with --management-client",
+        ),
+        ({"management": ["/run/x", "unix"], "management-forget-disconnect": []}, "acts on an OpenVPN"),
+        ({"management": ["/run/x", "unix"]}, "does not listen at /run/x"),
+        ({"management": ["127.0.0.1", "1"]}, "does not listen at port 1"),
+    ],
+)
+def test_a_management_socket_that_is_not_asked_is_said_and_the_tunnel_is_told(
+    tmp_path: Path, more: openvpn.Options, why: str
+) -> None:
+    client = openvpn.Process(os.getpid(), {"remote": ["vpn.example"], "dev": ["tun0"], **more}, "/", "tun0")
+
+    [tunnel], [said] = openvpn.tunnels_of(Files(tmp_path), client, [Link("tun0", "tun", True, True, False)])
+
+    assert tunnel.status == "active"
+    assert said.startswith("its state of tun0: ") and why in said
 
 
 def test_a_configuration_that_is_not_there_is_said(tmp_path: Path) -> None:

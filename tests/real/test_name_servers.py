@@ -77,6 +77,13 @@ def test_a_dnsmasq_that_runs_is_timed_and_one_that_does_not_is_told(sides: tuple
     assert (three["ip"], three["answers"]) == ("203.0.113.9", "network is unreachable")
     again = look(with_files(here, {"/etc/resolv.conf": text}), "dns", marks=found["marks"])
     assert [node["checked_at"] for node in again["nodes"]] == [node["checked_at"] for node in found["nodes"]]
+    # another server is told before it is asked, which is left to the next look
+    text = text.replace("127.0.0.9", "127.0.0.8")
+    told = [look(with_files(here, {"/etc/resolv.conf": text}), "dns", marks=again["marks"])]
+    told.append(look(with_files(here, {"/etc/resolv.conf": text}), "dns", marks=told[0]["marks"]))
+    [first, second] = [{node["ip"]: node["answers"] for node in one["nodes"]} for one in told]
+    assert first == {one["ip"]: one["answers"], "127.0.0.8": None, "203.0.113.9": "network is unreachable"}
+    assert second == first | {"127.0.0.8": "nothing listens there"}
 
 
 LINES = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 from tests.rigs import cache
 from tests.rigs.looking import look
 from tests.rigs.networks import Side, joined, wait_for
+from tests.rigs.openvpn import Certificates
+from tests.rigs.wireguard import End
 
 pytestmark = pytest.mark.real
 
@@ -31,29 +32,12 @@ def sides() -> Iterator[tuple[Side, Side]]:
 @pytest.fixture(scope="module")
 def wireguard(sides: tuple[Side, Side]) -> tuple[list[str], list[str]]:
     """The interfaces of a WireGuard tunnel, and all of its secrets."""
-    names = [f"wg{side.name[-6:]}" for side in sides]
-    secrets, public = [], []
-    for side, name in zip(sides, names, strict=True):
-        side.start("wireguard-go", "--foreground", name)
-        secrets.append(side.run("wg", "genkey").strip())
-        key = subprocess.run(["wg", "pubkey"], input=secrets[-1].encode(), capture_output=True, check=True)
-        public.append(key.stdout.decode().strip())
-        (side.folder / "key").write_text(secrets[-1])
-    secrets.append(sides[0].run("wg", "genpsk").strip())
-    for number, (side, name) in enumerate(zip(sides, names, strict=True)):
-        wait_for(lambda side=side, name=name: name in side.run("wg", "show", "interfaces"))
-        (side.folder / "psk").write_text(secrets[-1])
-        side.run("ip", "address", "add", f"10.9.0.{number + 1}/24", "dev", name)
-        side.run("ip", "link", "set", name, "up")
-        other = sides[1 - number]
-        side.run(
-            *("wg", "set", name, "private-key", str(side.folder / "key"), "listen-port", "51820", "peer"),
-            *(public[1 - number], "preshared-key", str(side.folder / "psk")),
-            *("endpoint", f"{other.address}:51820", "allowed-ips", "10.9.0.0/24,fd00::/64"),
-            *("persistent-keepalive", "1"),
-        )
-    wait_for(lambda: not sides[0].run("wg", "show", names[0], "latest-handshakes").strip().endswith("\t0"))
-    return names, secrets
+    one, other = End(sides[0], 1), End(sides[1], 2)
+    shared = sides[0].run("wg", "genpsk").strip()
+    for here, there in ((one, other), (other, one)):
+        here.start(there, shared, "10.9.0.0/24,fd00::/64")
+    wait_for(one.shook_hands)
+    return [one.name, other.name], [one.secret, other.secret, shared]
 
 
 def tunnels(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -127,50 +111,19 @@ def test_the_tunnel_that_carries_the_internet_is_the_one_that_the_kernel_takes(
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of a server and one of a client."""
-    folder = tmp_path_factory.mktemp("certificates")
-    for name in ("server", "client"):
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "ec", "-nodes"),
-                *("-pkeyopt", "ec_paramgen_curve:prime256v1"),
-                *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN=rig-{name}"),
-            ],
-            cwd=folder, check=True, capture_output=True, timeout=20,
-        )  # fmt: skip
-    return folder
-
-
-def fingerprint(folder: Path, name: str) -> str:
-    words = ["openssl", "x509", "-in", f"{name}.crt", "-noout", "-fingerprint", "-sha256"]
-    return (
-        subprocess.run(words, cwd=folder, check=True, capture_output=True)
-        .stdout.decode()
-        .split("=")[1]
-        .strip()
-    )
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def test_the_ends_of_openvpn_are_told_of_status_files_of_every_version(
-    sides: tuple[Side, Side], certificates: Path
+    sides: tuple[Side, Side], certificates: Certificates
 ) -> None:
     here, there = sides
     for version in (1, 2, 3):
-        (here.folder / f"server{version}.conf").write_text(
-            f"server 10.{version}.0.0 255.255.255.0\ntopology subnet\nport 119{version}\n"
-            f"dev ov{version}\ndev-type tun\n"
-            f"dh none\ncert {certificates}/server.crt\nkey {certificates}/server.key\nkeepalive 1 10\n"
-            f"peer-fingerprint {fingerprint(certificates, 'client')}\nstatus server{version}.status 1\n"
-            f"status-version {version}\n"
+        certificates.serve(
+            here, f"server{version}", version, f"status server{version}.status 1\nstatus-version {version}\n"
         )
-        here.start("openvpn", "--cd", str(here.folder), "--config", f"server{version}.conf")
-        (there.folder / f"client{version}.conf").write_text(
-            f"client\ndev tun\nnobind\nremote {here.address} 119{version}\ncert {certificates}/client.crt\n"
-            f"key {certificates}/client.key\npeer-fingerprint {fingerprint(certificates, 'server')}\n"
-            f"status client{version}.status 1\n"
-        )
-        there.start("openvpn", f"client{version}.conf")
+        certificates.connect(there, f"client{version}", here, version, f"status client{version}.status 1\n")
     for version in (1, 2, 3):
         place = here.folder / f"server{version}.status"
         wait_for(lambda place=place: place.exists() and "rig-client" in place.read_text(), 30, "a client")
@@ -247,7 +200,12 @@ def test_what_another_user_may_not_see_is_said_and_the_rest_is_told(
 
     assert "may not be read" in found["unobserved"]["vpn:wireguard"]
     assert "may not be" in found["unobserved"]["vpn:ipsec"]
-    assert tunnels(found, "wireguard") == []
+    [interface] = tunnels(found, "wireguard")
+    assert (interface["interface"], interface["peer"], interface["status"]) == (
+        wireguard[0][0],
+        None,
+        "unknown",
+    )
     # WireGuard's own interface is not taken for another program's
     assert "mystery" in {tunnel["interface"] for tunnel in tunnels(found, "tun")}
     assert wireguard[0][0] not in {tunnel["interface"] for tunnel in tunnels(found, "tun")}

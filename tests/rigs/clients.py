@@ -2,8 +2,8 @@
 
 Run as a file it is that bridge ("bridge VERSION DIRECTORY CONFIG COMMAND..."), that daemon ("daemon KIND"), a
 bridge of the usual home whose daemon is of a kind ("bridge-of KIND"), or a daemon that stays ("serve KIND
-WORDS..."). Of kind "witnessed", "stuck", "noisy" or "resolving" it is the real daemon, with something in it
-to look at.
+WORDS..."). Of kind "witnessed", "stuck", "noisy", "resolving" or "hasty" it is the real daemon, with
+something in it to look at.
 """
 
 import fcntl
@@ -332,6 +332,16 @@ def resolving(directory):
     _add_collector("dns", collect, emits=(DNSServer,), watch=("/etc/resolv.conf",))
 
 
+def hasty(directory):
+    """Have the real daemon open and close alerts within seconds, by the same rules."""
+    import dataclasses
+
+    from watchman_mcp import alerts
+
+    alerts.RULES = tuple(dataclasses.replace(one, after=one.after and 1, calm=1) for one in alerts.RULES)
+    alerts.SOON = 0.2
+
+
 def _add_collector(name, deed, **more):
     from watchman_mcp import collectors, daemon
 
@@ -343,7 +353,7 @@ def _add_collector(name, deed, **more):
     daemon.load_collectors = lambda: (*(one for one in collectors.load() if one.name != name), added)
 
 
-REAL = {"witnessed": witnessed, "stuck": stuck, "noisy": noisy, "resolving": resolving}
+REAL = {"witnessed": witnessed, "stuck": stuck, "noisy": noisy, "resolving": resolving, "hasty": hasty}
 
 
 def run_real(kind, arguments):

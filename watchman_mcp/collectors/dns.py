@@ -88,6 +88,12 @@ def _checks(look: Look, servers: list[NameServer]) -> dict[str, Check]:
         for server in servers
         if server.transport != "tls" and (server.position is not None or server.domains)
     ]
+    keys, named = [key_of(ip, port) for ip, port, _ in wanted], look.marks.get("named")
+    look.marks["named"] = keys
+    if isinstance(named, list) and not set(named).issuperset(keys):
+        # That there is another server is told at once; whether it answers can take a second, and comes next.
+        look.again = True
+        return {key: check for key, check in before.items() if key in keys}
     # A little less than the interval, so that the look that comes a moment early asks.
     checks = checked(wanted, before, look.settings.network.scan_interval * 0.9)
     look.marks["checks"] = {key: list(check) for key, check in checks.items()}

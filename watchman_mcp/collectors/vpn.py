@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from watchman_mcp.errors import Absent
-from watchman_mcp.machine.tunnels import ACTIVE, DOWN, Link, Tunnel, links
+from watchman_mcp.machine.tunnels import ACTIVE, DOWN, UNKNOWN, Link, Tunnel, links
 from watchman_mcp.machine.tunnels.ipsec import ask_ipsec
 from watchman_mcp.machine.tunnels.openvpn import processes, tunnels_of
 from watchman_mcp.machine.tunnels.strongswan import SOCKETS as STRONGSWAN_SOCKETS
@@ -40,6 +40,7 @@ def collect(look: Look) -> Iterator[VPNConnection | Edge]:
     named: set[str] = set()
     kinds: dict[str, Callable[[Look, list[Link], set[str]], list[Tunnel]]] = {
         "wireguard": _wireguard,
+        "wireguard-interfaces": _unasked,
         "openvpn": _openvpn,
         "tailscale": _tailscale,
         "ipsec": _ipsec,
@@ -73,20 +74,39 @@ def _node(tunnel: Tunnel, decided: frozenset[str] | None) -> VPNConnection:
     )
 
 
-def _wireguard(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
-    """Peers of the kernel's interfaces, and of programs that leave a socket as these do."""
-    named.update(link.name for link in known if link.kind == "wireguard")
+def _wireguards(look: Look, known: list[Link]) -> set[str]:
+    """Interfaces of the kernel's WireGuard, and of programs that leave a socket as these do."""
+    found = {link.name for link in known if link.kind == "wireguard"}
     if look.machine.files.exists(WIREGUARD_SOCKETS):
         sockets = look.machine.files.entries(WIREGUARD_SOCKETS)
-        named.update(entry.name.removesuffix(".sock") for entry in sockets)
-    if not named:
+        found.update(entry.name.removesuffix(".sock") for entry in sockets)
+    return found
+
+
+def _wireguard(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
+    """Peers of every interface."""
+    found = _wireguards(look, known)
+    if not found:
         raise Absent("no interface is WireGuard's")
+    named.update(found)
     interfaces, peers, unreadable = ask_wireguard(look.machine.commands)
     named.update(interfaces)
     if unreadable:
         look.cannot(f"{look.scope}:lines", f"{unreadable} lines of wg cannot be read and were left out")
     # A program's socket can be seen from other network namespaces too.
     return tunnels_of_peers(peers, {link.name: link.up for link in known})
+
+
+def _unasked(look: Look, known: list[Link], _named: set[str]) -> list[Tunnel]:
+    """Interfaces of WireGuard whose peers this user may not see, or nobody without `wg`."""
+    asked = f"{look.scope.partition(':')[0]}:wireguard"
+    if asked in look.seen:
+        raise Absent("their peers are told")
+    names = _wireguards(look, known)
+    here = [link for link in known if link.name in names]
+    if here and asked not in look.failed:
+        look.cannot(asked, "WireGuard's peers cannot be told without the command wg, of wireguard-tools")
+    return [Tunnel("wireguard", UNKNOWN if link.up else DOWN, link.name) for link in here]
 
 
 def _openvpn(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:

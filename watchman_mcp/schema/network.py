@@ -146,7 +146,9 @@ class VPNConnection(Label):
         default=None, description="What tells the peer from others: its public key, its name."
     )
     peer_endpoint: str | None = Field(default=None, description="Where the peer is: vpn.example.com:51820.")
-    status: str = Field(description="active, stale (no sign of the peer for minutes) or down.")
+    status: str = Field(
+        description="active, stale (no sign of the peer for minutes), down, or unknown (it may not be asked)."
+    )
     connected_at: datetime | None = Field(
         default=None, description="Since when it is connected, where that is told."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -22,6 +22,7 @@ INJECTED = ("store", "about", "look", "fleet", "cypher", "owners")
 CONDITIONAL = {"host": "fleet", "older_than": "fleet", "compare_with": "fleet", "language": "cypher"}
 """Arguments that are offered only where what the server gives for them is configured, by that."""
 
+Labels = tuple[type[Label], ...]
 Look = Callable[[Iterable[str]], Awaitable[None]]
 """Looks again now at these labels, or at everything when there are none; returns when it has."""
 
@@ -33,12 +34,17 @@ class Tool:
     function: Callable[..., Any]
     grade: Grade
     title: str
-    needs: tuple[type[Label], ...]
+    needs: Labels
     always: bool
+    waits: Callable[[Mapping[str, Any]], Labels] | None = None
 
     @property
     def name(self) -> str:
         return self.function.__name__
+
+    def waits_for(self, arguments: Mapping[str, Any]) -> Labels:
+        """What must have been looked at once before this question is answered."""
+        return self.needs if self.waits is None else self.waits(arguments)
 
 
 @dataclass(frozen=True)
@@ -63,19 +69,34 @@ class About:
     """How the mirror to Neo4j fares; None where there is none."""
 
 
-def reads(*, title: str, needs: tuple[type[Label], ...] = (), always: bool = False) -> Callable[[F], F]:
-    """Mark a tool that only reads. It waits for the first look at what it `needs`."""
-    return _mark("observe", title, needs, always)
+def reads(
+    *,
+    title: str,
+    needs: Labels = (),
+    always: bool = False,
+    waits: Callable[[Mapping[str, Any]], Labels] | None = None,
+) -> Callable[[F], F]:
+    """Mark a tool that only reads. It waits for the first look at what it `needs`.
+
+    Where not every question rests on all of that, `waits` says by the arguments what one waits for.
+    """
+    return _mark("observe", title, needs, always, waits)
 
 
-def operates(*, title: str, needs: tuple[type[Label], ...] = ()) -> Callable[[F], F]:
+def operates(*, title: str, needs: Labels = ()) -> Callable[[F], F]:
     """Mark a tool that does something safe."""
     return _mark("operate", title, needs, False)
 
 
-def _mark(grade: Grade, title: str, needs: tuple[type[Label], ...], always: bool) -> Callable[[F], F]:
+def _mark(
+    grade: Grade,
+    title: str,
+    needs: Labels,
+    always: bool,
+    waits: Callable[[Mapping[str, Any]], Labels] | None = None,
+) -> Callable[[F], F]:
     def mark(function: F) -> F:
-        function.__tool__ = Tool(function, grade, title, needs, always)  # type: ignore[attr-defined] # the mark
+        function.__tool__ = Tool(function, grade, title, needs, always, waits)  # type: ignore[attr-defined] # the mark
         return function
 
     return mark

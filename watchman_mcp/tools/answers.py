@@ -51,6 +51,12 @@ FIXES = (
         "Only files of this root can be read; run Watchman on the machine itself for the rest.",
     ),
     ("is false", "A setting turns it off; change it in the configuration file that `doctor` names."),
+    (
+        "quality_targets is empty",
+        "Name hosts in quality_targets, in the configuration file that `doctor` names.",
+    ),
+    ("management socket", "Have OpenVPN write a status file: `status FILE 10` in its configuration."),
+    ("wireguard-tools", "Install wireguard-tools."),
 )
 """What a person can do, by a word of the reason; constant texts, never the reason itself."""
 

@@ -107,3 +107,14 @@ def unix(table: bytes) -> Iterator[Unix | None]:
             # the table writes @ for each zero byte: a path that begins with @ cannot be told from a name
             raw = b"\0" + path[1:].replace(b"@", b"\0") if path.startswith(b"@") else path
             yield Unix(name_of(raw), None, number)
+
+
+def in_use(table: bytes, name: bytes) -> bool:
+    """Whether a connection stands at, or waits for, the unix socket of this name."""
+    for line in table.split(b"\n")[1:]:
+        fields = line.split(b" ", 7)
+        if line.endswith(b" " + name) and b" ".join(fields[6:]).lstrip().partition(b" ")[2] == name:
+            with suppress(ValueError):
+                if not int(fields[3], 16) & _ACCEPTS:
+                    return True
+    return False

@@ -10,7 +10,7 @@ from watchman_mcp.machine.netlink import kernel
 
 FRESH = 180.0
 """A peer that gave no sign for so many seconds is not there for certain."""
-ACTIVE, STALE, DOWN = "active", "stale", "down"
+ACTIVE, STALE, DOWN, UNKNOWN = "active", "stale", "down", "unknown"
 _UP = 0x1
 
 

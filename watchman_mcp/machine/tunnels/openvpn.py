@@ -13,6 +13,7 @@ from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.running import running
 
 from . import ACTIVE, DOWN, FRESH, Link, Tunnel, moment, status_of
+from .openvpn_management import CONNECTED, ask
 from .openvpn_status import Client, read_status
 
 _WANTED = frozenset({"cd", "config", "dev", "mode", "remote", "server", "status"})
@@ -60,9 +61,9 @@ def read_words(words: Iterable[str]) -> Options:
     for word in words:
         if word.startswith("--"):
             name = word.removeprefix("--")
-            if name in _WANTED:
+            if _wanted(name):
                 options[name] = []
-        elif name in _WANTED:
+        elif _wanted(name):
             options.setdefault(name, []).append(word)
     return options
 
@@ -77,12 +78,17 @@ def read_configuration(text: str) -> Options:
             within = "" if tag[1] else within or tag[2]
         elif not within:
             words = _words(line)
-            if words and words[0].removeprefix("--") in _WANTED:
+            if words and _wanted(words[0].removeprefix("--")):
                 # The first of several remotes is tried first; of others the last one counts.
                 name = words[0].removeprefix("--")
                 if name != "remote" or name not in options:
                     options[name] = words[1:]
     return options
+
+
+def _wanted(option: str) -> bool:
+    """Whether an option bears on status and interface, or on who may ask for them."""
+    return option in _WANTED or option.startswith("management")
 
 
 def _words(line: str) -> list[str]:
@@ -117,8 +123,9 @@ def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[l
     )
     serves = "server" in options or options.get("mode") == ["server"]
     if not path:
-        lost += [f"{interface or process.pid}: its clients, for it writes no status file"] if serves else []
-        return ([] if serves else [single]), lost
+        tunnels, why = _asked(files, process, options, single, serves)
+        what = "its clients" if serves else "its state"
+        return tunnels, lost + [f"{what} of {interface or process.pid}: {one}" for one in why]
     try:
         path = _path(process, options, path)
         status, written = read_status(files.text(path, _FILE_CAP)), files.stat(path).mtime
@@ -130,6 +137,32 @@ def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[l
         return [single._replace(received=status.received, sent=status.sent)], lost
     fresh = status_of(up, written, _interval(options) + FRESH)
     return list(_clients(status.clients, single._replace(status=fresh))), lost
+
+
+def _asked(
+    files: Files, process: Process, options: Options, single: Tunnel, serves: bool
+) -> tuple[list[Tunnel], list[str]]:
+    """The tunnels of a process that writes no status file, as it tells them itself, and why it does not."""
+    try:
+        told = ask(files, process.pid, options, _path(process, options, ""), state=not serves)
+    except Absent as error:
+        return ([], [f"it writes no status file and {error.args[0]}"]) if serves else ([single], [])
+    except (Denied, Broken) as error:
+        return ([] if serves else [single]), [str(error)]
+    why = [f"{told.unreadable} lines that it says cannot be read"] if told.unreadable else []
+    if serves:
+        clients = told.status.clients if told.status else []
+        return list(_clients(clients, single)), why if told.status else ["it has no status yet"]
+    if told.state is not None:
+        connected = told.state.name == CONNECTED
+        # With --persist-tun the interface stays while the peer is away.
+        single = single._replace(
+            status=single.status if connected else DOWN,
+            connected_at=moment(told.state.since) if connected else None,
+        )
+    if told.status is not None:
+        single = single._replace(received=told.status.received, sent=told.status.sent)
+    return [single], why
 
 
 def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -48,11 +48,21 @@ RESTS_ON: dict[str, tuple[type[Any], ...]] = {
     "quality": (ReachMetrics,),
 }
 EVERY = tuple({label for labels in RESTS_ON.values() for label in labels})
+FAR = (ExternalAddress, ReachMetrics)
+"""What is asked of others, who may let wait: only questions about it wait for its first look."""
+DOUBTED = ("dns", "firewall", "vpn")
+"""Parts of which nothing is no answer while something of them could not be looked at."""
 SHOWN = 8
 """Lines that each part of a summary has at most."""
 
 
-@reads(title="Network", needs=EVERY, always=True)
+def _waits(arguments: Mapping[str, Any]) -> tuple[type[Any], ...]:
+    """What a question waits for."""
+    near = tuple(label for label in EVERY if label not in FAR)
+    return RESTS_ON.get(arguments.get("view", "summary"), near)
+
+
+@reads(title="Network", needs=EVERY, always=True, waits=_waits)
 def network_status(
     store: Store,
     view: Annotated[
@@ -105,6 +115,8 @@ class Asked:
         self.answer.totals = totals or {"items": len(found)}
         if not found:
             self.answer.found = "cannot_tell" if self.frame.blind else "none"
+        if part in DOUBTED and self.answer.found == "none" and self.frame.unseen():
+            self.answer.found = "cannot_tell"
         if len(page) < len(found):
             self.answer.cut = f"{len(page)} of {len(found)}; narrow with port, interface or process"
 
@@ -141,7 +153,7 @@ def _vpn(asked: Asked) -> None:
     asked.put("vpn", found)
     asked.answer.default_route = rows.default_routes(asked.store) or None
     active = [one for one in found if one.status == "active"]
-    carrying = [one.interface or one.type for one in active if one.carries_default]
+    carrying = [one.interface or one.type for one in found if one.carries_default]
     if found:
         asked.answer.note = f"{len(active)} of {len(found)} active; traffic to the internet goes " + (
             f"through {', '.join(carrying)}" if carrying else "past all of them"
@@ -208,7 +220,7 @@ def _summary(asked: Asked) -> None:
     found = [one for one in found if one.kind != "loopback" and not one.namespace]
     answer.interfaces = [one for one in found if one.state == "UP"][:SHOWN] or None
     answer.default_route = rows.default_routes(store) or None
-    answer.external = rows.addresses(store, asked.frame) or None
+    answer.external = rows.addresses(store, asked.frame) or rows.unasked(asked.frame) or None
     answer.dns = rows.name_servers(store, asked.interface)[:SHOWN] or None
     answer.vpn = rows.tunnels(store, asked.frame, asked.interface)[:SHOWN] or None
     listeners, totals = listening(store, 0, asked.interface, "")

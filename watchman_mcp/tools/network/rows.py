@@ -124,6 +124,13 @@ def addresses(store: Store, frame: Frame) -> list[Address]:
     ]
 
 
+def unasked(frame: Frame) -> list[Address]:
+    """What stands for the external addresses while their first look is not over."""
+    if any("ExternalAddress" in run["looks_for"] for run in frame.runs):
+        return []
+    return [Address(family=family, why="not yet known; ask again soon") for family in ("ipv4", "ipv6")]
+
+
 def peers(newest: list[Any], port: int, process: str) -> list[Peer]:
     """Peers with the most connections first."""
     rows = [
