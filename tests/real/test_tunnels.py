@@ -41,7 +41,8 @@ def wireguard(sides: tuple[Side, Side]) -> tuple[list[str], list[str]]:
 
 
 def tunnels(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    return [node for node in found["nodes"] if node["type"] == kind]
+    """Those of the namespace itself."""
+    return [node for node in found["nodes"] if node["type"] == kind and node["namespace"] is None]
 
 
 def shown(side: Side, interface: str, column: str) -> list[str]:
@@ -71,6 +72,27 @@ def test_a_wireguard_peer_is_what_wg_shows_without_any_key(
         f"NetworkInterface//{name}"
     ]
     # no key among what is kept
+    kept = json.dumps(found)
+    assert [secret for secret in wireguard[1] if secret[:-1] in kept] == []
+
+
+def test_a_tunnel_of_another_namespace_is_told_as_that_ones(
+    sides: tuple[Side, Side], wireguard: tuple[list[str], list[str]]
+) -> None:
+    here, there = sides
+    there.run("ip", "tuntap", "add", "dev", "mystery", "mode", "tun")
+    there.run("ip", "route", "add", "default", "dev", wireguard[0][1])
+    try:
+        found = look(here.enter, "vpn")
+    finally:
+        there.run("ip", "link", "delete", "mystery")
+        there.run("ip", "route", "del", "default")
+
+    [tunnel, device] = [node for node in found["nodes"] if node["namespace"] == there.name]
+    assert (tunnel["type"], tunnel["interface"]) == ("wireguard", wireguard[0][1])
+    assert [tunnel["peer"], tunnel["peer_endpoint"]] == shown(there, wireguard[0][1], "endpoints")
+    assert (tunnel["status"], tunnel["carries_default"]) == ("active", False)  # for not all may go to the peer
+    assert (device["type"], device["interface"], device["status"]) == ("tun", "mystery", "down")
     kept = json.dumps(found)
     assert [secret for secret in wireguard[1] if secret[:-1] in kept] == []
 

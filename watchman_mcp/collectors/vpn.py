@@ -1,10 +1,17 @@
-"""Tunnels to other machines: WireGuard, OpenVPN, Tailscale, IPsec, and tun devices of other programs."""
+"""Tunnels to other machines: WireGuard, OpenVPN, Tailscale, IPsec, and tun devices of other programs.
+
+Of other network namespaces those of WireGuard are told, and all else that has a tun device by that alone: the
+files of a program in a container are not those of this machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from watchman_mcp.errors import Absent
+from watchman_mcp.machine.containers import Containers, namespaces
+from watchman_mcp.machine.network_namespaces import inside
 from watchman_mcp.machine.tunnels import ACTIVE, DOWN, UNKNOWN, Link, Tunnel, links
 from watchman_mcp.machine.tunnels.ipsec import ask_ipsec
 from watchman_mcp.machine.tunnels.openvpn import processes, tunnels_of
@@ -22,6 +29,8 @@ from . import Collector, Look
 WIREGUARD_SOCKETS, TAILSCALE_SOCKETS = "/run/wireguard", "/run/tailscale"
 OPENVPN_FOLDERS = ("/run/openvpn", "/run/openvpn-client", "/run/openvpn-server")
 _TUNS = ("tun", "tap")
+MOST = 64
+"""So many other namespaces at most are looked into."""
 
 
 def collect(look: Look) -> Iterator[VPNConnection | Edge]:
@@ -49,18 +58,46 @@ def collect(look: Look) -> Iterator[VPNConnection | Edge]:
     for kind, ask in kinds.items():
         with look.part(f"{look.scope}:{kind}"):
             for tunnel in ask(look, known, named):
-                node = _node(tunnel, decided)
-                yield node
-                if tunnel.interface:
-                    yield Edge(OVER, node.node_id, path_of(NetworkInterface, None, tunnel.interface))
+                yield from _rows(tunnel, decided)
+    yield from _elsewhere(look)
 
 
-def _node(tunnel: Tunnel, decided: frozenset[str] | None) -> VPNConnection:
+def _elsewhere(look: Look) -> Iterator[VPNConnection | Edge]:
+    """Tunnels of the other network namespaces that may be entered."""
+    for one in namespaces(Containers(look.marks)).others[:MOST]:
+        with look.part(f"{look.scope}:netns/{one.name}"):
+            found, decided = inside(one, partial(_within, look))
+            for tunnel in found:
+                yield from _rows(tunnel, decided, one.name)
+
+
+def _within(look: Look) -> tuple[list[Tunnel], frozenset[str]]:
+    """The tunnels of this thread's network namespace, and the interfaces that carry what leaves for afar.
+
+    Raises: Absent, Denied, Broken.
+    """
+    known = links()
+    named = _wireguards(look, known) & {link.name for link in known}
+    found = _wireguard(look, known, named) if named else []
+    found += _others(look, known, named)
+    return found, carriers() if found else frozenset()
+
+
+def _rows(
+    tunnel: Tunnel, decided: frozenset[str] | None, namespace: str | None = None
+) -> Iterator[VPNConnection | Edge]:
+    yield (node := _node(tunnel, decided, namespace))
+    if tunnel.interface:
+        yield Edge(OVER, node.node_id, path_of(NetworkInterface, namespace, tunnel.interface))
+
+
+def _node(tunnel: Tunnel, decided: frozenset[str] | None, namespace: str | None) -> VPNConnection:
     carries = tunnel.carries
     if carries is None and decided is not None and tunnel.interface:
         carries = tunnel.interface in decided
     return VPNConnection(
         type=tunnel.type,
+        namespace=namespace,
         interface=tunnel.interface,
         peer=tunnel.peer,
         peer_endpoint=tunnel.endpoint,

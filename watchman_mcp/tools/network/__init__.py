@@ -152,10 +152,13 @@ def _vpn(asked: Asked) -> None:
     found = rows.tunnels(asked.store, asked.frame, asked.interface)
     asked.put("vpn", found)
     asked.answer.default_route = rows.default_routes(asked.store) or None
-    active = [one for one in found if one.status == "active"]
-    carrying = [one.interface or one.type for one in found if one.carries_default]
-    if found:
-        asked.answer.note = f"{len(active)} of {len(found)} active; traffic to the internet goes " + (
+    own = [one for one in found if not one.namespace]
+    active = [one for one in own if one.status == "active"]
+    carrying = [one.interface or one.type for one in own if one.carries_default]
+    if found and not own:
+        asked.answer.note = "none of this machine's own network; these are of other network namespaces"
+    if own:
+        asked.answer.note = f"{len(active)} of {len(own)} active; traffic to the internet goes " + (
             f"through {', '.join(carrying)}" if carrying else "past all of them"
         )
 

@@ -101,8 +101,8 @@ def name_servers(store: Store, interface: str) -> list[NameServer]:
 
 
 def tunnels(store: Store, frame: Frame, interface: str) -> list[Tunnel]:
-    """Tunnels, those that carry something first."""
-    order = "status <> 'active', carries_default IS NOT 1, type, interface, peer"
+    """Tunnels, those of this machine's own network that carry something first."""
+    order = "namespace IS NOT NULL, namespace, status <> 'active', carries_default IS NOT 1, type, interface, peer"
     return [
         as_a(
             Tunnel,
