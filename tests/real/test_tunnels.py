@@ -91,7 +91,8 @@ def test_a_tunnel_of_another_namespace_is_told_as_that_ones(
     [tunnel, device] = [node for node in found["nodes"] if node["namespace"] == there.name]
     assert (tunnel["type"], tunnel["interface"]) == ("wireguard", wireguard[0][1])
     assert [tunnel["peer"], tunnel["peer_endpoint"]] == shown(there, wireguard[0][1], "endpoints")
-    assert (tunnel["status"], tunnel["carries_default"]) == ("active", False)  # for not all may go to the peer
+    # its default route leads there, but not all may go to the peer
+    assert (tunnel["status"], tunnel["carries_default"]) == ("active", False)
     assert (device["type"], device["interface"], device["status"]) == ("tun", "mystery", "down")
     kept = json.dumps(found)
     assert [secret for secret in wireguard[1] if secret[:-1] in kept] == []

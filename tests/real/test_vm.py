@@ -35,7 +35,8 @@ def nodes(told: Any, label: str, namespace: str) -> list[dict[str, Any]]:
 
 def tunnels(seen: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     assert seen["unobserved"] == {}
-    return {node["peer"]: node for node in seen["nodes"] if node["type"] == kind}
+    here = [node for node in seen["nodes"] if node["namespace"] is None]
+    return {node["peer"]: node for node in here if node["type"] == kind}
 
 
 @pytest.mark.parametrize("namespace", ["", "far"])

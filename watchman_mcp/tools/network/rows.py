@@ -102,7 +102,10 @@ def name_servers(store: Store, interface: str) -> list[NameServer]:
 
 def tunnels(store: Store, frame: Frame, interface: str) -> list[Tunnel]:
     """Tunnels, those of this machine's own network that carry something first."""
-    order = "namespace IS NOT NULL, namespace, status <> 'active', carries_default IS NOT 1, type, interface, peer"
+    order = (
+        "namespace IS NOT NULL, namespace, status <> 'active', carries_default IS NOT 1, "
+        "type, interface, peer"
+    )
     return [
         as_a(
             Tunnel,
