@@ -265,7 +265,7 @@ def test_the_same_by_the_times_of_the_rules_and_a_peer_that_is_killed(
     story(watched, 60, 600, scan=False)
     tunnel = f"{watched.ends[0].name} {watched.ends[1].public}"
     watched.ends[1].stop()
-    stale = watched.event("network", "vpn_changed", tunnel, 240)
+    stale = watched.event("network", "vpn_disconnected", tunnel, 240)
     assert "status active -> stale" in stale["what"]
     watched.alert("vpn_stale", "has had no sign of its peer", 120)
 
