@@ -1,5 +1,6 @@
 """Alerts of a real daemon, from a file or a network that changes to what clients are told, and a crash."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.clients import FULL, Delay, Session, delay_until
+from tests.real.clients import Delay, Session, delay_until
 from tests.real.homes import PROGRAM, Debian, Home
 from tests.rigs import cache
 from tests.rigs.clients import RIG, until
@@ -255,8 +256,10 @@ def test_what_happens_to_a_network_is_told_at_once_and_becomes_alerts_that_open_
     print("told after:", *(f"{one.what}: {one.seconds:.2f} s" for one in watched.delays), sep="\n")
 
 
-@pytest.mark.soak
-@pytest.mark.skipif(not FULL, reason="waits as long as the rules do, a quarter of an hour; run make soak")
+@pytest.mark.skipif(
+    os.environ.get("WATCHMAN_TEST_SOAK") != "patient",
+    reason="waits as long as the rules do, a quarter of an hour: WATCHMAN_TEST_SOAK=patient",
+)
 def test_the_same_by_the_times_of_the_rules_and_a_peer_that_is_killed(
     sides: tuple[Side, Side], away: Home
 ) -> None:
