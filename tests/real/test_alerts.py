@@ -95,6 +95,7 @@ LISTENER = (
     "server.accept()"
 )
 OWN_ETC = """
+[ ! -d /run/netns ] || mount -t tmpfs tmpfs /run/netns || exit
 mount -t tmpfs tmpfs "$0" && mkdir "$0/upper" "$0/work" &&
 echo nameserver 192.0.2.53 > "$0/upper/resolv.conf" &&
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/upper,workdir=$0/work" /etc && exec "$@"
@@ -114,7 +115,9 @@ class Watched:
         self.here.run("nft", RULESET)
         (home.path / "etc").mkdir()
         etc = str(home.path / "etc")
-        within = ("unshare", "--mount", "--propagation", "private", "sh", "-c", OWN_ETC, etc)
+        # without the namespaces and processes of other tests, whose default routes come and go too
+        alone = ("--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child")
+        within = ("unshare", *alone, "sh", "-c", OWN_ETC, etc)
         argv = (*self.here.enter, *within, *program, "serve", "--stdio")
         self.client = home.client(argv, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
         self.delays: list[Delay] = []

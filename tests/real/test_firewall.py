@@ -258,7 +258,7 @@ for what, why in read_firewall(Machine(Files(Path("/")), Commands(), Path("/")))
 
 
 def rows(both: Pair, table: str = "t") -> dict[str, Label]:
-    """The rows that the collector brings, by their paths."""
+    """The rows of the namespace itself that the collector brings, by their paths."""
     root = Path("/")
     look = Look(Machine(Files(root), Commands(), root), Settings(), "firewall")
     seen = both.here.call(lambda: list(collect(look)))
@@ -266,5 +266,5 @@ def rows(both: Pair, table: str = "t") -> dict[str, Label]:
     return {
         row.node_id: row
         for row in seen
-        if isinstance(row, FirewallChain | FirewallRule) and row.table == table
+        if isinstance(row, FirewallChain | FirewallRule) and row.table == table and row.namespace is None
     }
