@@ -4,6 +4,10 @@ PYTHON ?= python3
 SYNC ?= --locked
 BIN := .venv/bin
 READY := .venv/.ready
+# Several at a time, file by file, the long ones first.
+BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
+# These share a Neo4j server, and some bound times: alone, after the others.
+ONE_SERVER := tests/store tests/tools/test_cypher.py tests/tools/test_fleet.py tests/test_fleet_docs.py
 
 unexport VIRTUAL_ENV
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -35,11 +39,12 @@ demo: $(READY) ## a first look at this machine, as a client sees it
 	@$(BIN)/watchman-mcp demo
 
 test: $(READY) ## all tests, long and random ones at small counts (within 10 minutes)
-	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/real tests --ignore tests/store
-	@$(BIN)/pytest -q tests/store
+	@$(BIN)/pytest -q $(BESIDE) tests/real tests $(addprefix --ignore=,$(ONE_SERVER))
+	@$(BIN)/pytest -q $(ONE_SERVER)
 
 soak: $(READY) ## the long and random tests at full count
-	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak
+	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(BESIDE) tests/fuzz tests $(addprefix --ignore=,$(ONE_SERVER))
+	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(ONE_SERVER)
 
 check: $(READY) ## style, types, imports, spelling, generated pages, version
 	@$(BIN)/ruff check --quiet --output-format=concise .

@@ -2,18 +2,15 @@
 
 import pytest
 
-COUNTED = pytest.StashKey[dict[str, int]]()
+GIVEN = "inputs to a reader"
 
 
-@pytest.fixture
-def counted(request: pytest.FixtureRequest) -> dict[str, int]:
-    """Where a test notes how many inputs it gave to a reader."""
-    return request.config.stash.setdefault(COUNTED, {})
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One line for each reader, and the sum."""
-    counts = config.stash.get(COUNTED, {})
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reader, and the sum; of tests in other processes too, by their reports."""
+    counts: dict[str, int] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            counts.update(value for key, value in getattr(report, "user_properties", ()) if key == GIVEN)
     if len(counts) > 1:
         terminalreporter.section("inputs to readers")
         for name, count in sorted(counts.items()):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fuzz import brought, firewall, kept, network, others, system, trees
+from tests.fuzz.conftest import GIVEN
 from tests.fuzz.found import FOUND
 from tests.fuzz.mutation import Mutator, grown
 from tests.fuzz.reading import Reader
@@ -134,14 +135,14 @@ def share(reader: Reader) -> int:
 
 
 @each_reader
-def test_no_input_is_too_odd(reader: Reader, counted: dict[str, int]) -> None:
+def test_no_input_is_too_odd(reader: Reader, record_property: Callable[[str, object], None]) -> None:
     mutator = Mutator(reader.name, reader.samples, reader.kind)
     for sample in reader.samples:
         give(reader, sample)
     for _ in range(share(reader)):
         give(reader, mutator.next())
 
-    counted[reader.name] = share(reader)
+    record_property(GIVEN, (reader.name, share(reader)))
 
 
 @each_reader

@@ -28,7 +28,7 @@ from watchman_mcp import history
 from watchman_mcp.store.sqlite import Store
 
 pytestmark = pytest.mark.real
-CHANGES = 200 if FULL else 25
+CHANGES = 200 if FULL else 15
 NAMES = ["rig-a", "rig-b", "rig-c", "rig-d", "rig-e", "rig-f"]
 
 

@@ -290,7 +290,7 @@ for _ in range({processes}):
         os.closerange(3, 5000); sys.stdin.read(); os._exit(0)
 """
     seconds = {}
-    unit = 250 if FULL else 50
+    unit = 250 if FULL else 30
     for size in (1, 2, 4):
         with stage.playing(code.format(sockets=unit * size, processes=2 * unit * size)):
             looks = [stage.look() for _ in range(3)]

@@ -24,7 +24,7 @@ from tests.rigs.installed import install_watchman
 from tests.rigs.machine import Machine, booted
 
 pytestmark = pytest.mark.real
-KILLS, ROTATIONS = (50, 40) if FULL else (5, 8)
+KILLS, ROTATIONS = (50, 40) if FULL else (3, 5)
 PACKAGES = "watchman://packages"
 
 

@@ -26,7 +26,7 @@ from watchman_mcp.bridge import LOST
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 CLIENTS, QUESTIONS = (20, 50) if FULL else (20, 8)
-KILLED_CLIENTS, KILLS, RESTARTS = (8, 50, 100) if FULL else (8, 5, 6)
+KILLED_CLIENTS, KILLS, RESTARTS = (8, 50, 100) if FULL else (8, 3, 3)
 TOGETHER = 4
 """Requests that a client has in flight at once."""
 HISTORY = "watchman://packages/history"
