@@ -222,7 +222,7 @@ def test_another_user_sees_every_port_and_says_whose_processes_it_may_not_see(st
         (80, None, "root"),
         (8080, pid, "nobody"),
     ]
-    assert [what for what, _ in found["unobserved"]] == ["ports:netns", "ports:processes"]
+    assert [what for what, _ in found["unobserved"]] == ["ports:namespaces", "ports:processes"]
     assert all("may not be" in why for _, why in found["unobserved"])
 
 

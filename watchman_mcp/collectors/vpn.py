@@ -64,7 +64,10 @@ def collect(look: Look) -> Iterator[VPNConnection | Edge]:
 
 def _elsewhere(look: Look) -> Iterator[VPNConnection | Edge]:
     """Tunnels of the other network namespaces that may be entered."""
-    for one in namespaces(Containers(look.marks)).others[:MOST]:
+    others = namespaces(Containers(look.marks)).others
+    if len(others) > MOST:
+        look.cannot(f"{look.scope}:netns", f"only {MOST} network namespaces are looked into")
+    for one in others[:MOST]:
         with look.part(f"{look.scope}:netns/{one.name}"):
             found, decided = inside(one, partial(_within, look))
             for tunnel in found:

@@ -68,7 +68,8 @@ def find_places(look: Look, at: float, containers: Containers) -> list[Place]:
     """Every namespace that may be looked at, this process's own first."""
     found = namespaces(containers)
     if found.denied:
-        look.cannot(f"{look.scope}:netns", "network namespaces of processes that may not be looked into")
+        # not the beginning of the others' scopes: what is known of those that are gone is to go with them
+        look.cannot(f"{look.scope}:namespaces", "network namespaces of processes that may not be looked into")
     if len(found.others) > NAMESPACES:
         look.cannot(f"{look.scope}:netns", f"only {NAMESPACES} network namespaces are looked into")
     surveys: list[tuple[str, Namespace | None, Survey]] = [(look.scope, None, survey.here())]
