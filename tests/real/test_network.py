@@ -178,8 +178,20 @@ def session(pair: tuple[Namespace, Namespace], tmp_path: Path) -> Iterator[Sessi
     client.finish()
 
 
-def test_a_change_by_hand_is_told_at_once(pair: tuple[Namespace, Namespace], session: Session) -> None:
-    one = pair[0]
+@pytest.fixture
+def alone(pair: tuple[Namespace, Namespace], tmp_path: Path) -> Iterator[Session]:
+    """The same, of a daemon that sees no other namespace: other tests change theirs by the dozen."""
+    home = Home(tmp_path / "home")
+    own = ("--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child")
+    hide = ("sh", "-c", 'mount -t tmpfs tmpfs /run/netns && exec "$@"', "sh")
+    program = ("unshare", *own, *hide, *PROGRAM, "serve", "--stdio")
+    client = home.client(("/usr/sbin/ip", "netns", "exec", pair[0].name, *program), env={"PATH": os.defpath})
+    yield client
+    client.finish()
+
+
+def test_a_change_by_hand_is_told_at_once(pair: tuple[Namespace, Namespace], alone: Session) -> None:
+    one, session = pair[0], alone
     session.call("network_status")
     steps = [
         ("addr add 10.7.0.1/24 dev br0", "interface_changed", "br0"),

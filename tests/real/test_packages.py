@@ -51,6 +51,11 @@ def offer(machine: Machine, path: Path, *debs: Deb) -> None:
     repository.publish(machine)
 
 
+def wait_for_row(client: Session, name: str) -> None:
+    """A look in the middle of an installation may hear of it by the log before the database tells it."""
+    delay_until(lambda: client.call("query_packages", name=name)["found"] == "yes", 4.0, f"row of {name}")
+
+
 def deb(name: str, version: str) -> str:
     return f"{REPOSITORY}/{name}_{version}_all.deb"
 
@@ -137,6 +142,7 @@ def test_a_transaction_of_several_packages_is_one_item_with_its_changes(
     apt_get(watchman.machine, "install", "rig-suite")
 
     delay_until(lambda: client.changes("rig-suite"), 2.0, "rig-suite")
+    wait_for_row(client, "rig-suite")
     items = client.call("query_packages", name="rig-*", since="1h")["items"]
     [item] = [one for one in items if "rig-suite" in one.get("command", "")]
     assert {one["name"] for one in item["changes"]} == {"rig-suite", *(part.name for part in parts)}

@@ -118,6 +118,15 @@ def test_a_name_that_was_never_seen_is_not_installed_and_the_nearest_are_named(
     assert (answer["found"], answer["items"], answer["note"]) == ("not_installed", [], "Nearest names: nginx")
 
 
+def test_a_package_that_only_its_log_has_yet_may_be_on_its_way(store: Store, story: Story) -> None:
+    story.look(60, [package("vim")], records=[story.event("package_install", "nginx", 60)])
+
+    answer = ask(store, name="nginx")
+
+    assert answer["found"] == "not_installed"
+    assert "may just be going on" in answer["note"]
+
+
 def test_a_removed_package_is_not_installed_and_was_there_before(store: Store, story: Story) -> None:
     story.look(120, [package("nginx"), package("vim")])
     story.look(60, [package("vim")], records=[story.event("package_remove", "nginx", 90)])

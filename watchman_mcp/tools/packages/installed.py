@@ -10,6 +10,12 @@ from .answer import Package, PackagesAnswer
 from .history import ACTIONS
 from .source import Source
 
+STAYING = ("package_install", "package_update", "package_downgrade")
+GOING_ON = (
+    "The package database does not have it, yet the newest that the log tells is no removal: "
+    "this may just be going on; ask again in a moment."
+)
+
 
 def installed(source: Source, frame: Frame, limit: int, cursor: str) -> PackagesAnswer:
     """The chosen packages that are there; if none is, those that were."""
@@ -107,12 +113,17 @@ def _lines(source: Source, frame: Frame, row: Any) -> list[str]:
 def _removed(source: Source, frame: Frame) -> PackagesAnswer:
     """Known by name, and not there now."""
     items = []
-    for row in source.gone(5):
+    rows = source.gone(5)
+    for row in rows:
         package = package_of(source, frame, row, True, not frame.several)
         if host := frame.whose(row):
             package.hosts = [host]
         items.append(package)
-    note = "Not installed now; it was before." if items else None
+    note = None
+    if items:
+        newest = source.events(rows[0]["id"], 1)
+        going_on = bool(newest) and newest[0]["type"] in STAYING
+        note = GOING_ON if going_on else "Not installed now; it was before."
     return PackagesAnswer(
         found="not_installed",
         matched=frame.matched(source.matched),
