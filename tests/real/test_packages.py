@@ -360,8 +360,7 @@ def test_strangers_text_comes_out_clean_and_secrets_do_not_come_out(
     apt_get(machine, "-o", proxy, "install", "rig-odd++.x", "0")
     machine.run(["dpkg", f"--log=/var/log/dpkg.log.{SECRET}", "-i", deb("rig-plain", "1.0")])
     delay_until(lambda: client.changes("rig-odd++.x"), 2.0, "rig-odd++.x")
-    # a look in the middle of an installation may hear of it by the log before the database tells it
-    delay_until(lambda: client.call("query_packages", name="rig-odd++.x")["found"] == "yes", 4.0, "its row")
+    wait_for_row(client, "rig-odd++.x")
 
     answers = [
         client.call("query_packages", name="rig-odd++.x"),
