@@ -24,7 +24,7 @@ LISTS = frozenset(
         "states",
         "rules",
         "ip_addresses",
-    }  # fmt: skip
+    }
 )
 MIB = 2**20
 
