@@ -183,6 +183,26 @@ def test_rules_of_nftables_are_written_as_nft_writes_them(cabled: Pair) -> None:
     assert len(wanted) == 25
 
 
+MARKS = """flush ruleset
+table inet one { chain in { type filter hook input priority 0; meta mark set 1; } }
+table inet two { chain in { type filter hook input priority 0; meta mark 1 accept; tcp dport 22 drop; } }
+"""
+
+
+@pytest.mark.parametrize(("later", "verdict"), [(0, "unknown"), (1, "accept")])
+def test_of_chains_of_one_priority_nobody_knows_which_is_asked_first(
+    cabled: Pair, later: int, verdict: str
+) -> None:
+    text = MARKS.replace("priority 0; meta mark 1", f"priority {later}; meta mark 1")
+    cabled.here.run("nft", "-f", "-", input=text)
+    one = Try("tcp", "eth0", "203.0.113.5", "198.51.100.1", 22)
+
+    answer = decide(read(cabled), packet(one), one.source)
+
+    assert answer.verdict == verdict
+    assert cabled.attempt([one]) == {one: verdict == "accept"}  # the second one is asked first
+
+
 def nft_rules(both: Pair, count: int) -> None:
     rules = (f"add rule inet t in ip saddr 1.2.{n >> 8}.{n & 255} counter drop\n" for n in range(count))
     script = "flush ruleset\nadd table inet t\nadd chain inet t in\n" + "".join(rules)

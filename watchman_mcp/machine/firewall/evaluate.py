@@ -25,6 +25,7 @@ from watchman_mcp.machine.firewall.model import (
     Rule,
     Verdict,
 )
+from watchman_mcp.machine.firewall.order import orders_of
 from watchman_mcp.machine.firewall.outcome import Decision, Outcome
 from watchman_mcp.machine.firewall.packet import EARLY, FORWARD, INPUT, Flow, Packet, matching, value_of
 from watchman_mcp.machine.firewall.runs import FEW, Run, kept, shared
@@ -97,7 +98,12 @@ class _Walk:
 
     def hook(self, name: str, flows: list[Flow]) -> list[Flow]:
         """The ways that are left after all chains of a hook."""
-        for chain in self._chains(name):
+        for orders in orders_of(self.firewall, name, self.packet):
+            flows = together([flow for order in orders for flow in self._along(name, order, flows)])
+        return flows
+
+    def _along(self, name: str, chains: list[Chain], flows: list[Flow]) -> list[Flow]:
+        for chain in chains:
             if not flows:
                 break
             early = name in ("ingress", "prerouting") and (chain.priority or 0) <= TRACKING
@@ -109,21 +115,6 @@ class _Walk:
                 flows = [flow for flow in flows if not flow.translated]
             flows = together([*done, *self._through(chain, flows)])
         return flows
-
-    def _chains(self, hook: str) -> list[Chain]:
-        found = [
-            chain
-            for chain in self.firewall.chains.values()
-            if chain.hook == hook and not chain.dormant and self._sees(chain)
-        ]
-        return sorted(found, key=lambda chain: chain.priority or 0)
-
-    def _sees(self, chain: Chain) -> bool:
-        if chain.devices:
-            return self.packet.iif in chain.devices
-        if chain.id.family == "bridge":
-            return self.packet.bridged
-        return chain.id.family in ("inet", "ip" if self.packet.version == 4 else "ip6")
 
     def _through(self, chain: Chain, flows: list[Flow]) -> list[Flow]:
         """The ways that go on after a base chain."""

@@ -156,6 +156,9 @@ class Firewall:
     sources: dict[Hashable, tuple[Spans, Spans]] = field(default_factory=dict)
     """The public and the near addresses beyond each interface, by version; `exposure` fills it."""
 
+    changing: set[tuple[str, ...]] | None = None
+    """Tables, as backend, family and name, that change packets on their way; `order` fills it."""
+
     room: int = 250_000
     """Ranges that may still be added to `pieces`."""
 
