@@ -183,9 +183,19 @@ def test_rules_of_nftables_are_written_as_nft_writes_them(cabled: Pair) -> None:
     assert len(wanted) == 25
 
 
-MARKS = """flush ruleset
-table inet one { chain in { type filter hook input priority 0; meta mark set 1; } }
-table inet two { chain in { type filter hook input priority 0; meta mark 1 accept; tcp dport 22 drop; } }
+MARKS = """table inet first {
+ chain i {
+  type filter hook input priority 0
+  meta mark set 1
+ }
+}
+table inet second {
+ chain i {
+  type filter hook input priority 0
+  meta mark 1 accept
+  tcp dport 22 drop
+ }
+}
 """
 
 
@@ -193,8 +203,8 @@ table inet two { chain in { type filter hook input priority 0; meta mark 1 accep
 def test_of_chains_of_one_priority_nobody_knows_which_is_asked_first(
     cabled: Pair, later: int, verdict: str
 ) -> None:
-    text = MARKS.replace("priority 0; meta mark 1", f"priority {later}; meta mark 1")
-    cabled.here.run("nft", "-f", "-", input=text)
+    text = MARKS.replace("priority 0\n  meta mark 1", f"priority {later}\n  meta mark 1")
+    load(cabled, Ruleset(text, {}))
     one = Try("tcp", "eth0", "203.0.113.5", "198.51.100.1", 22)
 
     answer = decide(read(cabled), packet(one), one.source)
