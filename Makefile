@@ -43,7 +43,7 @@ test: $(READY) ## all tests, long and random ones at small counts (within 10 min
 	@$(BIN)/pytest -q $(ONE_SERVER)
 
 soak: $(READY) ## the long and random tests at full count
-	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(BESIDE) tests/fuzz tests $(addprefix --ignore=,$(ONE_SERVER))
+	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(BESIDE) tests/real/test_mirror.py tests/fuzz tests $(addprefix --ignore=,$(ONE_SERVER))
 	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(ONE_SERVER)
 
 check: $(READY) ## style, types, imports, spelling, generated pages, version

@@ -21,7 +21,7 @@ from watchman_mcp.store import outbox
 from watchman_mcp.store.sqlite import Store
 
 pytestmark = pytest.mark.real
-CHANGES, DAEMON_KILLS, SERVER_KILLS = (100_000, 5, 20) if FULL else (3_000, 2, 0)
+CHANGES, DAEMON_KILLS, SERVER_KILLS = (100_000, 5, 6) if FULL else (3_000, 2, 0)
 HELD = """
 [neo4j]
 uri = "{uri}"
