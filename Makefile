@@ -4,7 +4,7 @@ PYTHON ?= python3
 SYNC ?= --locked
 BIN := .venv/bin
 READY := .venv/.ready
-# Several at a time, file by file, the long ones first.
+# Several at a time, file by file.
 BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
 # These share a Neo4j server, and some bound times: alone, after the others.
 ONE_SERVER := tests/store tests/tools/test_cypher.py tests/tools/test_fleet.py tests/test_fleet_docs.py
@@ -39,11 +39,11 @@ demo: $(READY) ## a first look at this machine, as a client sees it
 	@$(BIN)/watchman-mcp demo
 
 test: $(READY) ## all tests, long and random ones at small counts (within 10 minutes)
-	@$(BIN)/pytest -q $(BESIDE) tests/real tests $(addprefix --ignore=,$(ONE_SERVER))
+	@$(BIN)/pytest -q $(BESIDE) tests $(addprefix --ignore=,$(ONE_SERVER))
 	@$(BIN)/pytest -q $(ONE_SERVER)
 
 soak: $(READY) ## the long and random tests at full count
-	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(BESIDE) tests/real/test_mirror.py tests/fuzz tests $(addprefix --ignore=,$(ONE_SERVER))
+	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(BESIDE) tests $(addprefix --ignore=,$(ONE_SERVER))
 	@WATCHMAN_TEST_SOAK=full $(BIN)/pytest -q -m soak $(ONE_SERVER)
 
 check: $(READY) ## style, types, imports, spelling, generated pages, version
