@@ -59,6 +59,7 @@ TOLD = {
     "files.Directory.text",
     "firewall.exposure.version_of",
     "firewall.index.rules_for",
+    "firewall.order.orders_of",
     "firewall.reading.read_firewall",
     "flatpak.shown",
     "identity.derived",
