@@ -11,7 +11,6 @@ import json
 import os
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from watchman_mcp.errors import Absent, Broken, Denied, WatchmanError
+from watchman_mcp.machine import bounded_http
 
 SOCKETS = ("/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock")
 SECONDS = 5.0
@@ -174,22 +174,17 @@ def _answer(path: str) -> bytes:
     Raises: Absent (nobody listens), Denied, Broken.
     """
     connection = _Connection(path)
-    # An engine that sends a byte now and then would be listened to for ever.
-    end = threading.Timer(SECONDS, connection.end)
-    end.start()
     try:
-        connection.request("GET", "/containers/json", headers={"Connection": "close"})
-        answer = connection.getresponse()
-        text = answer.read(CAP + 1)
+        with connection.within(SECONDS):
+            connection.request("GET", "/containers/json", headers={"Connection": "close"})
+            answer = connection.getresponse()
+            text = answer.read(CAP + 1)
     except PermissionError as error:
         raise _denied(path) from error
     except (ConnectionRefusedError, FileNotFoundError) as error:
         raise Absent(f"nobody listens on {path}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise Broken(f"the engine does not answer within {SECONDS:g} s or not well: {error}") from error
-    finally:
-        end.cancel()
-        connection.close()
     if answer.status != http.client.OK:
         raise Broken(f"the engine answers with {answer.status}; try `docker ps`")
     if len(text) > CAP:
@@ -197,20 +192,12 @@ def _answer(path: str) -> bytes:
     return text
 
 
-class _Connection(http.client.HTTPConnection):
+class _Connection(bounded_http.Connection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=SECONDS)
         self._path = path
-        self._opened: socket.socket | None = None
-
-    def end(self) -> None:
-        """Wake who waits for this engine."""
-        # `sock` is let go of as soon as the head of an answer was read that ends with the connection
-        if self._opened is not None:
-            with suppress(OSError):
-                self._opened.shutdown(socket.SHUT_RDWR)
 
     def connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -220,4 +207,4 @@ class _Connection(http.client.HTTPConnection):
         except OSError:
             sock.close()
             raise
-        self.sock = self._opened = sock
+        self.sock = self.opened = sock

@@ -6,16 +6,14 @@ import http.client
 import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from watchman_mcp.machine import sources
+from watchman_mcp.machine import bounded_http, sources
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.lookup import addresses, ask_dns
 from watchman_mcp.machine.ways import ways
@@ -101,40 +99,27 @@ def _page(files: Files, family: str, url: str) -> str:
         return ""
     for ip in addresses(files, host, family)[:1]:
         connection = _Connection(host, port, ip, place.scheme == "https")
-        # A server that sends a byte now and then would be listened to for ever.
-        end = threading.Timer(2 * SECONDS, connection.end)
-        end.start()
+        path = place.path or "/"
         try:
-            path = place.path or "/"
-            connection.request("GET", f"{path}?{place.query}" if place.query else path, headers=_HEADERS)
-            answer = connection.getresponse()
-            if answer.status == http.client.OK:
-                return answer.read(_PAGE_CAP).decode("ascii", "replace")
+            with connection.within(2 * SECONDS):
+                connection.request("GET", f"{path}?{place.query}" if place.query else path, headers=_HEADERS)
+                answer = connection.getresponse()
+                if answer.status == http.client.OK:
+                    return answer.read(_PAGE_CAP).decode("ascii", "replace")
         except (OSError, http.client.HTTPException, ValueError):
             continue
-        finally:
-            end.cancel()
-            connection.close()
     return ""
 
 
 _HEADERS = {"Accept": "text/plain", "User-Agent": "watchman-mcp", "Connection": "close"}
 
 
-class _Connection(http.client.HTTPConnection):
+class _Connection(bounded_http.Connection):
     """A connection to an address that was looked up before, so that nothing is looked up without a bound."""
 
     def __init__(self, host: str, port: int, ip: str, secure: bool) -> None:
         super().__init__(host, port, timeout=SECONDS)
         self._ip, self._secure = ip, secure
-        self._opened: socket.socket | None = None
-
-    def end(self) -> None:
-        """Wake who waits for this server."""
-        # `sock` is let go of as soon as the head of an answer was read that ends with the connection
-        if self._opened is not None:
-            with suppress(OSError):
-                self._opened.shutdown(socket.SHUT_RDWR)
 
     def connect(self) -> None:
         sock = socket.create_connection((self._ip, self.port), self.timeout)
@@ -144,4 +129,4 @@ class _Connection(http.client.HTTPConnection):
         except OSError:
             sock.close()
             raise
-        self.sock = self._opened = sock
+        self.sock = self.opened = sock
