@@ -399,7 +399,7 @@ VISIBLE_MARKS = frozenset(
 
 
 @given(text=HOSTILE, multiline=st.booleans(), limit=st.sampled_from([48, 100, 4000]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_any_text_becomes_visible_bounded_and_stays_as_it_is(text: str, multiline: bool, limit: int) -> None:
     cleaner = Cleaner(b"k")
 
@@ -414,7 +414,7 @@ def test_any_text_becomes_visible_bounded_and_stays_as_it_is(text: str, multilin
 
 
 @given(text=st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=5).map("".join))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_time_a_text_takes_grows_with_its_length_only(text: str) -> None:
     cleaner = Cleaner(b"k")
     long = (text * (200_000 // len(text)))[:200_000]

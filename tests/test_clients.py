@@ -540,7 +540,7 @@ def test_the_command_is_the_running_program_or_uvx_where_uvx_made_its_environmen
     assert launch_command() == [str(tmp_path / "uvx"), "watchman-mcp"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     client=st.sampled_from(JSON_CLIENTS),
     tree=st.dictionaries(

@@ -11,7 +11,7 @@ from functools import cmp_to_key
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from univers.versions import AlpineLinuxVersion
 
@@ -64,7 +64,7 @@ RUNS = st.lists(st.tuples(st.text("abc", max_size=4), st.integers(0, 30)), max_s
 
 
 @pytest.mark.soak
-@settings(deadline=None, max_examples=600 if FULL else 60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600 if FULL else 60)
 @given(runs=RUNS, cuts=CUTS)
 @example(runs=[("aa", 0), ("aa", 0), ("aa", 0), ("aa", 1)], cuts=[(0.3, ""), (0.5, "move"), (0.9, "copy")])
 def test_a_log_read_in_any_pieces_through_any_rotation_tells_what_was_done(
@@ -114,7 +114,7 @@ VERSIONS = st.builds(
 
 
 @pytest.mark.soak
-@settings(deadline=None, max_examples=15_000 if FULL else 200)
+@settings(max_examples=15_000 if FULL else 200)
 @given(one=VERSIONS, other=VERSIONS)
 def test_versions_are_sorted_as_a_kept_library_sorts_them(one: str, other: str) -> None:
     first, second = AlpineLinuxVersion(one), AlpineLinuxVersion(other)

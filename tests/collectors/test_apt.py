@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from univers.versions import DebianVersion
 
@@ -334,7 +334,7 @@ LOOKS = st.lists(
     held=2,
 )
 @pytest.mark.soak
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES)
 @given(operations=OPERATIONS, looks=LOOKS, held=st.integers(1, 5))
 def test_logs_read_in_any_pieces_through_any_rotation_tell_what_was_done(
     operations: list[tuple[str, int, int]], looks: list[tuple[float, float, str, bool]], held: int
@@ -535,7 +535,6 @@ VERSIONS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(one=VERSIONS, other=VERSIONS)
 def test_versions_are_sorted_as_a_kept_library_sorts_them(one: str, other: str) -> None:
     first, second = DebianVersion(one), DebianVersion(other)

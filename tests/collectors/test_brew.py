@@ -181,7 +181,7 @@ SAYINGS = st.sampled_from(
 
 
 @pytest.mark.soak
-@settings(deadline=None, max_examples=600 if FULL else 40)
+@settings(max_examples=600 if FULL else 40)
 @given(lines=st.lists(st.tuples(STAMPS, SAYINGS), max_size=12), cuts=CUTS)
 @example(
     lines=[("2025-10-26 02:30:00 ", one) for one in ("==> Upgrading jq", "  1.6 -> 1.7")]

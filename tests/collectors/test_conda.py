@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collectors.test_cases import look_at, plain, plant
@@ -106,7 +106,7 @@ def look(root: Path, marks: dict[str, object]) -> tuple[list[Record], dict[str, 
     return records, json.loads(json.dumps(seen.marks))
 
 
-@settings(max_examples=HISTORIES, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=HISTORIES)
 @given(st.lists(st.tuples(STEPS, st.integers(1, 7_200)), min_size=1, max_size=6), st.data())
 def test_the_history_gives_the_same_events_however_it_is_cut(
     runs: list[tuple[list[tuple[str, str, str]], int]], data: st.DataObject

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from univers.versions import ArchLinuxVersion
 
@@ -208,7 +208,7 @@ OPERATIONS = st.lists(
 
 
 @pytest.mark.soak
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES)
 @given(operations=OPERATIONS, cuts=CUTS)
 @example(operations=[("run", "a", 0), ("run", "a", 0), ("run", "a", 1)], cuts=[(0.3, "move"), (0.7, "copy")])
 @example(operations=[("modern", "a", 0), ("sync", "a", 0), ("other", "a", 1)], cuts=[(0.5, "")])
@@ -335,7 +335,6 @@ RELEASED = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(one=RELEASED, other=RELEASED)
 def test_versions_are_sorted_as_a_kept_library_sorts_them(one: str, other: str) -> None:
     first, second = ArchLinuxVersion(one), ArchLinuxVersion(other)

@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collectors.test_cases import graph, look_at, plain, plant
@@ -247,7 +247,7 @@ class Disk:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("manager", LOGS)
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES)
 @given(
     done=st.lists(
         st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES), st.integers(0, 2000)),

@@ -91,7 +91,7 @@ PACKAGES = st.builds(
 UNSEEN = st.builds(Unseen, what=TEXTS, why=TEXTS, fix=TEXTS)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(PACKAGES, max_size=60), st.lists(UNSEEN, max_size=3), TEXTS)
 def test_no_answer_is_longer_than_its_bound_whatever_strangers_wrote(
     packages: list[Package], unseen: list[Unseen], text: str

@@ -104,7 +104,7 @@ def test_too_much_output_ends_the_command() -> None:
     with pytest.raises(Broken, match="more than 1000 bytes"):
         Commands().run(["yes"], output_cap=1000)
     assert len(Commands().run(["printf", "x" * 1000], output_cap=1000).stdout) == 1000
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_command_that_is_too_slow_is_killed_with_its_children(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_command_that_is_too_slow_is_killed_with_its_children(tmp_path: Path) 
     with pytest.raises(Broken, match=r"slow did not end within 0\.5 s"):
         commands.run(["slow"], timeout=0.5)
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # of the 60 that it sleeps
     for pid in note.read_text().split():
         assert wait_until(lambda pid=pid: not running(int(pid)))
 
@@ -135,7 +135,7 @@ def test_what_a_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None
     output = commands.run(["starter"])
 
     assert output == Output(0, "started\n", "")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # of the 60 that it sleeps
     pid = int(note.read_text())
     assert running(pid)
     os.kill(pid, signal.SIGKILL)

@@ -673,7 +673,6 @@ def test_any_history_of_a_log_gives_each_complete_line_once_and_in_order() -> No
         settings=settings(
             max_examples=2000 if full else 60,
             stateful_step_count=40,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

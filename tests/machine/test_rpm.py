@@ -10,7 +10,7 @@ from functools import cmp_to_key
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from univers.rpm import compare_rpm_versions
 
@@ -51,7 +51,6 @@ def provider(name: str, version: str, *provides: str) -> Package:
     return Package(name, version, "noarch", provides=own)
 
 
-@settings(deadline=None)
 @given(one=VERSIONS, other=VERSIONS)
 def test_versions_are_sorted_as_a_kept_library_sorts_them(one: str, other: str) -> None:
     assert compare(one, other) == compare_rpm_versions(one, other)

@@ -79,7 +79,7 @@ def ingested(home: Home) -> bool:
     return home.rows("SELECT count(*) FROM Event WHERE type GLOB 'package_*'")[0][0] == CHANGES
 
 
-def at_rest(home: Home, server: Server, seconds: float = 240) -> None:
+def at_rest(home: Home, server: Server, seconds: float = 600) -> None:
     """Wait until Neo4j's mark is that of the store, and both stay so for a moment."""
     end, quiet = time.monotonic() + seconds, 0
     query = "MATCH (h:Host) WHERE h.mirror_seq IS NOT NULL RETURN max(h.mirror_seq) AS seq"
@@ -115,7 +115,7 @@ def test_what_was_read_while_neo4j_was_away_and_the_daemon_died_is_all_there(
         time.sleep(draw.uniform(0, CHANGES / 15_000))
         home.kill()
     home.serve()
-    until(lambda: ingested(home), 120)
+    until(lambda: ingested(home), 300)
 
     server.start()
     at_rest(home, server)
@@ -137,7 +137,7 @@ def test_a_server_killed_while_it_is_sent_to_and_put_back_to_an_older_state_has_
         if number == SERVER_KILLS // 2:
             server.copy_data(tmp_path / "older")
         server.start()
-    until(lambda: ingested(home), 120)
+    until(lambda: ingested(home), 300)
     at_rest(home, server)
 
     server.stop()
@@ -189,7 +189,7 @@ def test_a_change_is_in_neo4j_within_a_second_of_being_in_the_store(
 ) -> None:
     rig.wipe(server)
     home.serve()
-    until(lambda: ingested(home), 120)
+    until(lambda: ingested(home), 300)
     at_rest(home, server)
     status = root / "var/lib/dpkg/status"
     added = "Package: brand-new\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n"

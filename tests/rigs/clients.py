@@ -107,8 +107,8 @@ def daemon_pid(directory):
         return 0
 
 
-def until(test, seconds=20):
-    """Wait for a condition that another process brings about."""
+def until(test, seconds=60):
+    """Wait for a condition that another process brings about; the bound is no measure of its speed."""
     end = time.monotonic() + seconds
     while not (found := test()):
         assert time.monotonic() < end, "it did not come about"

@@ -31,20 +31,27 @@ from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.settings import Settings
 from watchman_mcp.schema import Edge
-if sys.argv[2:]:
+if int(sys.argv[2]):
     become(int(sys.argv[2]))
 root = Path("/")
 look = Look(Machine(Files(root), Commands(), root), Settings(), "ports", json.loads(sys.argv[1]))
 found = {"NetworkEndpoint": [], "ConnectionMetrics": [], "edges": []}
-begun = time.perf_counter()
+calls = 0
+def count(frame, event, what):
+    global calls
+    calls += event in ("call", "c_call")
+if sys.argv[3:]:
+    sys.setprofile(count)
+begun = time.process_time()
 for one in ports.collect(look):
     if isinstance(one, Edge):
         found["edges"].append([one.start, one.type.name, one.end])
     else:
         found[type(one).__name__].append({**one.model_dump(mode="json"), "scope": look.scope})
-seconds = time.perf_counter() - begun
+sys.setprofile(None)
+cost = {"calls": calls, "seconds": time.process_time() - begun}
 unobserved = [dataclasses.astuple(one) for one in look.unobserved]
-print(json.dumps({**found, "unobserved": unobserved, "marks": look.marks, "seconds": seconds}))
+print(json.dumps({**found, "unobserved": unobserved, "marks": look.marks, **cost}))
 """
 )
 
@@ -68,10 +75,15 @@ class Scene:
         assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def look(self, marks: dict[str, Any] | None = None, user: int = 0) -> dict[str, Any]:
-        """One look of the collector of ports from inside."""
-        who = [str(user)] if user else []
-        return json.loads(self.run(sys.executable, "-c", LOOK, json.dumps(marks or {}), *who))
+    def look(
+        self, marks: dict[str, Any] | None = None, user: int = 0, *, counted: bool = False
+    ) -> dict[str, Any]:
+        """One look of the collector of ports from inside.
+
+        `seconds` are of the processor; `calls` are those of functions, where they are to be counted (slow).
+        """
+        words = [json.dumps(marks or {}), str(user), *(["counted"] if counted else [])]
+        return json.loads(self.run(sys.executable, "-c", LOOK, *words))
 
     @contextlib.contextmanager
     def playing(self, code: str, *into: str, user: int = 0) -> Iterator[int]:

@@ -606,12 +606,12 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 async def test_odd_texts_are_screened_quickly(name: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
 
     with contextlib.suppress(InvalidRequest):
         screen(f"RETURN {ODD[name]}")
 
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 async def test_importing_the_guard_imports_no_driver(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def session(neo4j_server: Server) -> Iterator[Any]:
         yield opened
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=GLOBS, texts=TEXTS)
 @example(parts=["[!]", "[c-a]"], texts=["."])
 def test_a_glob_means_to_the_server_what_it_means_here(

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
@@ -130,7 +130,6 @@ NAMES = sorted(
 )
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4))
 def test_whatever_is_given_is_understood_or_refused_in_one_line(given: dict[str, Any]) -> None:
     for tool in load():
