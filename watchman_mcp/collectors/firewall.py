@@ -22,8 +22,6 @@ from watchman_mcp.schema import Edge, path_of
 from watchman_mcp.schema.firewall import HOLDS, FirewallChain, FirewallManager, FirewallRule
 
 Row = FirewallChain | FirewallRule | FirewallManager | Edge
-MOST = 64
-"""So many other namespaces at most are looked into."""
 MANAGERS: tuple[Callable[[Machine, Firewall], managers.Manager], ...] = (managers.ufw, managers.firewalld)
 
 
@@ -47,7 +45,7 @@ def collect(look: Look) -> Iterator[Row]:
 def _others(look: Look) -> Iterator[Row]:
     """The firewalls of the other network namespaces that may be entered."""
     known = namespaces(Containers(look.marks))
-    for one in known.others[:MOST]:
+    for one in known.others:
         with look.part(f"{look.scope}:netns/{one.name}"):
             firewall = inside(one, partial(read_firewall, look.machine, one.name))
             if firewall.unseen and not firewall.chains:
@@ -55,9 +53,8 @@ def _others(look: Look) -> Iterator[Row]:
             for what, why in firewall.unseen.items():
                 look.cannot(f"{look.scope}:{what}", why)
             yield from _rows(firewall)
-    more = len(known.others) - MOST
-    if more > 0:
-        look.cannot(f"{look.scope}:netns", f"there are {more} more network namespaces than are looked into")
+    if known.left_out:
+        look.cannot(f"{look.scope}:netns", known.left_out)
 
 
 def _rows(firewall: Firewall) -> Iterator[Row]:

@@ -21,8 +21,6 @@ from watchman_mcp.schema.network import VIA, NetworkInterface, Route, RoutingRul
 
 NAMES = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables", "/usr/lib/iproute2/rt_tables")
 NAMES_CAP = 1 << 20
-MOST = 64
-"""So many other namespaces at most are looked into."""
 
 
 def collect(look: Look) -> Iterator[Seen]:
@@ -39,13 +37,12 @@ def collect(look: Look) -> Iterator[Seen]:
     known = namespaces(Containers(look.marks))
     yield from _network(None, netlink.look(tables))
     look.seen.add(look.scope)
-    for one in known.others[:MOST]:
+    for one in known.others:
         with look.part(f"{look.scope}:{one.name}"):
             told = network_namespaces.inside(one, lambda: netlink.look(tables))
             yield from _network(one.name, told)
-    more = len(known.others) - MOST
-    if more > 0:
-        look.cannot("network:namespaces", f"there are {more} more namespaces than are looked into")
+    if known.left_out:
+        look.cannot("network:namespaces", known.left_out)
     if known.denied:
         look.cannot("network:namespaces", "the namespaces of some processes may not be seen by this user")
 

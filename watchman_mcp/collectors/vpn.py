@@ -29,8 +29,6 @@ from . import Collector, Look
 WIREGUARD_SOCKETS, TAILSCALE_SOCKETS = "/run/wireguard", "/run/tailscale"
 OPENVPN_FOLDERS = ("/run/openvpn", "/run/openvpn-client", "/run/openvpn-server")
 _TUNS = ("tun", "tap")
-MOST = 64
-"""So many other namespaces at most are looked into."""
 
 
 def collect(look: Look) -> Iterator[VPNConnection | Edge]:
@@ -64,10 +62,10 @@ def collect(look: Look) -> Iterator[VPNConnection | Edge]:
 
 def _elsewhere(look: Look) -> Iterator[VPNConnection | Edge]:
     """Tunnels of the other network namespaces that may be entered."""
-    others = namespaces(Containers(look.marks)).others
-    if len(others) > MOST:
-        look.cannot(f"{look.scope}:netns", f"only {MOST} network namespaces are looked into")
-    for one in others[:MOST]:
+    known = namespaces(Containers(look.marks))
+    if known.left_out:
+        look.cannot(f"{look.scope}:netns", known.left_out)
+    for one in known.others:
         with look.part(f"{look.scope}:netns/{one.name}"):
             found, decided = inside(one, partial(_within, look))
             for tunnel in found:

@@ -57,7 +57,7 @@ class Containers:
 
 
 def namespaces(containers: Containers) -> Namespaces:
-    """Every other namespace; one without a name whose containers are one is called after it.
+    """The other namespaces; one without a name whose containers are one is called after it.
 
     No file in /run/netns can have such a name. Two of one name are called by their ids.
 

@@ -15,6 +15,8 @@ from watchman_mcp.machine.cgroups import container_of
 T = TypeVar("T")
 NAMED = "/run/netns"
 """Where `ip netns` gives namespaces a name."""
+MOST = 64
+"""So many other namespaces at most are looked into."""
 _NEW_NET = 0x40000000
 
 
@@ -43,13 +45,15 @@ class Namespaces:
 
     own: int = 0
     others: list[Namespace] = field(default_factory=list)
-    """Those with a name first, each once."""
+    """Those with a name first, each once; at most `MOST`."""
+    left_out: str = ""
+    """What to say of those beyond; empty where there are none."""
     denied: bool = False
     """Whether there are processes whose namespace this user may not see."""
 
 
 def find(proc: str = "/proc", named: str = NAMED) -> Namespaces:
-    """Every namespace that has a name or a process, and may be seen.
+    """The namespaces that have a name or a process, and may be seen.
 
     Raises: Broken (/proc is not mounted).
     """
@@ -82,6 +86,9 @@ def find(proc: str = "/proc", named: str = NAMED) -> Namespaces:
             there = containers.get(inode, set())
             container = next(iter(there)) if len(there) == 1 else ""
             found.others.append(Namespace(inode, names.get(inode, str(inode)), path, pid, container))
+    if more := len(found.others[MOST:]):
+        found.left_out = f"there are {more} more network namespaces than are looked at"
+        del found.others[MOST:]
     return found
 
 

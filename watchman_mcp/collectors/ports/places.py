@@ -14,7 +14,6 @@ from watchman_mcp.machine.sockets import Inet, Unix, survey
 from watchman_mcp.machine.sockets.holders import Holders
 from watchman_mcp.machine.sockets.survey import Survey
 
-NAMESPACES = 64
 LASTING = 60.0
 """Seconds after which a UDP socket is not taken for that of a client's question any more."""
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound to
@@ -70,10 +69,10 @@ def find_places(look: Look, at: float, containers: Containers) -> list[Place]:
     if found.denied:
         # not the beginning of the others' scopes: what is known of those that are gone is to go with them
         look.cannot(f"{look.scope}:namespaces", "network namespaces of processes that may not be looked into")
-    if len(found.others) > NAMESPACES:
-        look.cannot(f"{look.scope}:netns", f"only {NAMESPACES} network namespaces are looked into")
+    if found.left_out:
+        look.cannot(f"{look.scope}:netns", found.left_out)
     surveys: list[tuple[str, Namespace | None, Survey]] = [(look.scope, None, survey.here())]
-    for other in found.others[:NAMESPACES]:
+    for other in found.others:
         with look.part(scope := f"{look.scope}:netns/{other.name}"):
             surveys.append((scope, other, survey.there(other)))
     before = cast("dict[str, float]", look.marks.get("passing") or {})
