@@ -1,5 +1,6 @@
 """What doctor and scan answer: what can and cannot be seen, why, and looking again."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from tests.story import Story, about, package
 from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.store.sqlite import Store
-from watchman_mcp.tools.answers import MAX_BYTES, compact, size
+from watchman_mcp.tools.answers import ALLOW, ALLOW_ROOT, MAX_BYTES, compact, size
 from watchman_mcp.tools.doctor import areas_of, doctor, scan
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,11 @@ def ask(store: Store, area: str = "", **known: Any) -> dict[str, Any]:
     return compact(doctor(store, about(**known), area))
 
 
-def test_a_collector_is_told_with_its_freshness_and_what_it_cannot_see(store: Store, story: Story) -> None:
+@pytest.mark.parametrize(("uid", "fix"), [(1000, ALLOW), (0, ALLOW_ROOT)])
+def test_a_collector_is_told_with_its_freshness_and_what_it_cannot_see(
+    store: Store, story: Story, monkeypatch: pytest.MonkeyPatch, uid: int, fix: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     story.look(30, [package("vim")], unobserved=["/var/log/apt/term.log: may not be read by uid 1000"])
 
     assert ask(store, "apt")["items"] == [
@@ -45,7 +50,7 @@ def test_a_collector_is_told_with_its_freshness_and_what_it_cannot_see(store: St
             "took_ms": 12.5,
             "rows": 3,
             "cannot_see": ["/var/log/apt/term.log: may not be read by uid 1000"],
-            "fix": "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`.",
+            "fix": fix,
         }
     ]
 

@@ -1,6 +1,7 @@
 """What query_packages answers: names, managers, history, pages, and the kinds of nothing."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,10 @@ def test_before_any_look_nothing_can_be_told(store: Store, story: Story) -> None
         assert ask(store, **arguments)["found"] == "cannot_tell", arguments
 
 
-def test_a_collector_that_only_ever_failed_cannot_tell_and_says_why(store: Store, story: Story) -> None:
+def test_a_collector_that_only_ever_failed_cannot_tell_and_says_why(
+    store: Store, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     story.ran("apt", 5, "failed", error="/var/lib/dpkg/status may not be read by uid 1000")
 
     answer = ask(store, name="nginx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,8 +37,10 @@ SHOWN = 3
 WHY = 200
 """Characters that each of them may take; `doctor` has the rest."""
 
+ALLOW = "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`."
+ALLOW_ROOT = "Root may not either: run Watchman outside of its container, or grant that CAP_SYS_PTRACE."
 FIXES = (
-    ("may not be", "Run Watchman as a user who may read this, or as root: `sudo watchman-mcp serve`."),
+    ("may not be", ALLOW),
     (
         "a link made by",
         "Links that others made are not followed; move the data or run Watchman as their owner.",
@@ -191,7 +194,8 @@ def unseen_by(run: dict[str, Any]) -> list[Unseen]:
 
 def fix_for(why: str) -> str | None:
     """What the person can do about it: a constant text, never the stranger's words."""
-    return next((fix for word, fix in FIXES if word in why.lower()), None)
+    fix = next((fix for word, fix in FIXES if word in why.lower()), None)
+    return ALLOW_ROOT if fix is ALLOW and os.geteuid() == 0 else fix
 
 
 def frame_of(store: Store, needs: Iterable[type[Label]] = ()) -> Frame:
