@@ -30,13 +30,6 @@ from watchman_mcp.tools.changes import what_changed
 ALL = {rule.name: rule for rule in RULES}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
-
-
 class Watch(Story):
     """A machine's history in which alerts are judged after each look; times are minutes before now."""
 

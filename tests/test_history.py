@@ -1,9 +1,7 @@
 """What the runner makes of looks: rows, journal, events, and states of the past."""
 
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,13 +14,6 @@ from watchman_mcp.store.sqlite import Store
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Packages = dict[str, str]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
 
 
 def software(name: str, version: str) -> Software:

@@ -1,6 +1,6 @@
 """Who hears of what: sessions of both eras, several at once, some of which stopped reading."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ pytestmark = [
     # the handshake era's way to subscribe is gone from 2026-07-28, and its clients are with us still
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -61,14 +61,6 @@ def told_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """An empty store."""
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 async def server(told_once: Path, tmp_path: Path) -> AsyncIterator[Server]:
     """The server of a busy machine, whose store is the test's own."""
     shutil.copy(told_once, tmp_path)

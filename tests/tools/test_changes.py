@@ -1,6 +1,5 @@
 """What what_changed answers: events, states of the past, differences, and likely causes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,13 +11,6 @@ from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
 from watchman_mcp.tools.changes import what_changed
 from watchman_mcp.tools.changes.source import Kind
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """What doctor and scan answer: what can and cannot be seen, why, and looking again."""
 
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -14,20 +13,6 @@ from watchman_mcp.tools.answers import ALLOW, ALLOW_ROOT, MAX_BYTES, compact, si
 from watchman_mcp.tools.doctor import areas_of, doctor, scan
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def story(store: Store) -> Story:
-    told = Story(store)
-    told.host(60)
-    return told
 
 
 def ask(store: Store, area: str = "", **known: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What network_status answers: each view, by port, interface and process, and the kinds of nothing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import compact
 from watchman_mcp.tools.network import network_status
 from watchman_mcp.tools.network.firewall import applies_to
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

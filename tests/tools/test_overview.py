@@ -1,11 +1,7 @@
 """What overview answers: the machine on one screen."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.story import Story, about, busy_week, package
 from watchman_mcp.alerts.judging import judge
@@ -15,20 +11,6 @@ from watchman_mcp.schema.packages import PackageIndex
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
 from watchman_mcp.tools.overview import overview
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def story(store: Store) -> Story:
-    told = Story(store)
-    told.host(60)
-    return told
 
 
 def ask(store: Store) -> dict[str, Any]:

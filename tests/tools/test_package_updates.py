@@ -1,6 +1,5 @@
 """What query_packages answers about newer versions and about the owner of a file."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,6 @@ from watchman_mcp.schema.packages import PackageIndex
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import compact
 from watchman_mcp.tools.packages import query_packages
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    (tmp_path / "state").mkdir()
-    opened = Store(tmp_path / "state")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def story(store: Store) -> Story:
-    told = Story(store)
-    told.host(60)
-    return told
 
 
 def ask(store: Store, **arguments: Any) -> dict[str, Any]:

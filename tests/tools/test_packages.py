@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,21 +11,6 @@ from watchman_mcp.errors import InvalidRequest
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.tools.answers import MAX_BYTES, compact, size
 from watchman_mcp.tools.packages import query_packages
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def story(store: Store) -> Story:
-    """A machine that was looked at an hour ago, and nothing else."""
-    told = Story(store)
-    told.host(60)
-    return told
 
 
 def ask(store: Store, **arguments: Any) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """What system_metrics answers: now, over time, and when a disk will be full."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,20 +35,6 @@ ROOT = {
     "use_percent": 20.0,
     "inodes_percent": 3.0,
 }
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def story(store: Store) -> Story:
-    told = Story(store)
-    told.host(60)
-    return told
 
 
 def ask(store: Store, **arguments: Any) -> dict[str, Any]:

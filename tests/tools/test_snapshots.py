@@ -5,7 +5,6 @@ WATCHMAN_TEST_SNAPSHOTS=write writes them anew.
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,6 @@ WRITE = os.environ.get("WATCHMAN_TEST_SNAPSHOTS") == "write"
 LONGEST = 1_200
 """Characters of a description and the arguments, which every conversation carries."""
 KEPT = ("name", "title", "description", "annotations", "inputSchema", "outputSchema", "_meta")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
-    yield opened
-    opened.close()
 
 
 async def shown(store: Store, root: Path, **offered: Any) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,10 @@ OPENVPN_FOLDERS = ("/run/openvpn", "/run/openvpn-client", "/run/openvpn-server")
 _TUNS = ("tun", "tap")
 
 
+Ask = Callable[[Look, list[Link], set[str]], list[Tunnel]]
+"""Tunnels of one kind, of these interfaces; to the set it adds those that the kinds after it leave alone."""
+
+
 def collect(look: Look) -> Iterator[VPNConnection | Edge]:
     """Every tunnel.
 
@@ -45,15 +49,7 @@ def collect(look: Look) -> Iterator[VPNConnection | Edge]:
     with look.beside("ways"):
         decided = carriers()
     named: set[str] = set()
-    kinds: dict[str, Callable[[Look, list[Link], set[str]], list[Tunnel]]] = {
-        "wireguard": _wireguard,
-        "wireguard-interfaces": _unasked,
-        "openvpn": _openvpn,
-        "tailscale": _tailscale,
-        "ipsec": _ipsec,
-        "tun": _others,
-    }
-    for kind, ask in kinds.items():
+    for kind, ask in KINDS.items():
         with look.part(f"{look.scope}:{kind}"):
             for tunnel in ask(look, known, named):
                 yield from _rows(tunnel, decided)
@@ -62,25 +58,26 @@ def collect(look: Look) -> Iterator[VPNConnection | Edge]:
 
 def _elsewhere(look: Look) -> Iterator[VPNConnection | Edge]:
     """Tunnels of the other network namespaces that may be entered."""
-    known = namespaces(Containers(look.marks))
-    if known.left_out:
-        look.cannot(f"{look.scope}:netns", known.left_out)
-    for one in known.others:
-        with look.part(f"{look.scope}:netns/{one.name}"):
-            found, decided = inside(one, partial(_within, look))
-            for tunnel in found:
-                yield from _rows(tunnel, decided, one.name)
+    there = namespaces(Containers(look.marks))
+    if there.left_out:
+        look.cannot(f"{look.scope}:netns", there.left_out)
+    for one in there.others:
+        known, named = list[Link](), set[str]()
+        with look.part(scope := f"{look.scope}:netns/{one.name}"):
+            known = inside(one, links)
+        for kind in ELSEWHERE if known else ():
+            with look.part(f"{scope}:{kind}"):
+                found, decided = inside(one, partial(_within, partial(KINDS[kind], look, known, named)))
+                for tunnel in found:
+                    yield from _rows(tunnel, decided, one.name)
 
 
-def _within(look: Look) -> tuple[list[Tunnel], frozenset[str]]:
+def _within(ask: Callable[[], list[Tunnel]]) -> tuple[list[Tunnel], frozenset[str]]:
     """The tunnels of this thread's network namespace, and the interfaces that carry what leaves for afar.
 
     Raises: Absent, Denied, Broken.
     """
-    known = links()
-    named = _wireguards(look, known) & {link.name for link in known}
-    found = _wireguard(look, known, named) if named else []
-    found += _others(look, known, named)
+    found = ask()
     return found, carriers() if found else frozenset()
 
 
@@ -116,8 +113,11 @@ def _wireguards(look: Look, known: list[Link]) -> set[str]:
     """Interfaces of the kernel's WireGuard, and of programs that leave a socket as these do."""
     found = {link.name for link in known if link.kind == "wireguard"}
     if look.machine.files.exists(WIREGUARD_SOCKETS):
-        sockets = look.machine.files.entries(WIREGUARD_SOCKETS)
-        found.update(entry.name.removesuffix(".sock") for entry in sockets)
+        sockets = {
+            entry.name.removesuffix(".sock") for entry in look.machine.files.entries(WIREGUARD_SOCKETS)
+        }
+        # A program's socket can be seen from other network namespaces too.
+        found |= sockets & {link.name for link in known}
     return found
 
 
@@ -131,13 +131,12 @@ def _wireguard(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
     named.update(interfaces)
     if unreadable:
         look.cannot(f"{look.scope}:lines", f"{unreadable} lines of wg cannot be read and were left out")
-    # A program's socket can be seen from other network namespaces too.
     return tunnels_of_peers(peers, {link.name: link.up for link in known})
 
 
 def _unasked(look: Look, known: list[Link], _named: set[str]) -> list[Tunnel]:
     """Interfaces of WireGuard whose peers this user may not see, or nobody without `wg`."""
-    asked = f"{look.scope.partition(':')[0]}:wireguard"
+    asked = f"{look.scope.rpartition(':')[0]}:wireguard"
     if asked in look.seen:
         raise Absent("their peers are told")
     names = _wireguards(look, known)
@@ -191,6 +190,17 @@ def _others(_look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
         if link.kind in _TUNS and link.name not in named and not link.master
     ]
 
+
+KINDS: dict[str, Ask] = {
+    "wireguard": _wireguard,
+    "wireguard-interfaces": _unasked,
+    "openvpn": _openvpn,
+    "tailscale": _tailscale,
+    "ipsec": _ipsec,
+    "tun": _others,
+}
+ELSEWHERE = ("wireguard", "wireguard-interfaces", "tun")
+"""Kinds that are asked for in other network namespaces too."""
 
 collector = Collector(
     collect,
