@@ -98,6 +98,20 @@ def test_a_tunnel_of_another_namespace_is_told_as_that_ones(
     assert [secret for secret in wireguard[1] if secret[:-1] in kept] == []
 
 
+def test_an_interface_of_wireguard_is_told_where_nothing_can_ask_for_its_peers(
+    sides: tuple[Side, Side], wireguard: tuple[list[str], list[str]]
+) -> None:
+    here, there = sides
+
+    found = look(here.enter, "vpn", programs=["/nowhere"])
+
+    places = {None: wireguard[0][0], there.name: wireguard[0][1]}
+    told = {node["namespace"]: node for node in found["nodes"] if node["type"] == "wireguard"}
+    assert {place: node["interface"] for place, node in told.items()} == places
+    assert {(node["status"], node["peer"]) for node in told.values()} == {("unknown", None)}
+    assert {"vpn:wireguard", f"vpn:netns/{there.name}:wireguard"} <= found["unobserved"].keys()
+
+
 CARRIERS = "from watchman_mcp.machine.ways import carriers; print(*carriers())"
 
 

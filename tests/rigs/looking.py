@@ -30,7 +30,7 @@ class Within(Commands):
 
 
 collector = import_module(f"watchman_mcp.collectors.{name}").collector
-machine = Machine(Files(Path(root)), Within(), Path("/"))
+machine = Machine(Files(Path(root)), Within(*sys.argv[6:]), Path("/"))
 look = Look(machine, Settings.model_validate(settings), name, marks)
 found = {"nodes": [], "edges": [], "raises": None}
 try:
@@ -56,14 +56,15 @@ def look(
     marks: dict[str, Any] | None = None,
     root: str = "/",
     commands_within: Sequence[str] = (),
+    programs: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a collector sees from within a place that these first words of a command line enter.
 
     Its files are read below `root`, and its commands run behind further first words, so that a machine can be
-    looked at on which nothing is installed.
+    looked at on which nothing is installed. `programs` are directories to find commands in, and in no others.
     """
     told = [json.dumps(value) for value in (settings or {}, marks or {}, root, list(commands_within))]
-    words = [*within, sys.executable, "-c", _LOOK, name, *told]
+    words = [*within, sys.executable, "-c", _LOOK, name, *told, *([":".join(programs)] if programs else [])]
     done = subprocess.run(words, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr.decode(errors="backslashreplace")[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
