@@ -16,7 +16,8 @@ from tests.rigs.sockets import LOOK, Scene, scene
 pytestmark = pytest.mark.real
 NOBODY = 65534
 EVENTS = (
-    "SELECT type, subject FROM Event WHERE type LIKE 'port_%' AND subject LIKE 'tcp %' ORDER BY 1, 2 LIMIT 20"
+    "SELECT type, subject, fields, before, after FROM Event "
+    "WHERE type LIKE 'port_%' AND subject LIKE 'tcp %' ORDER BY 1, 2 LIMIT 20"
 )
 MANY = """
 held = []
@@ -356,7 +357,8 @@ def test_a_service_listens_where_systemd_says(
     ]
     assert given == ["rig-given", 8090, "sleep", "root", "rig-given.service"]
     assert [row[1] for row in left] == [8088]
-    assert events == [["port_changed", "tcp 8090"], ["port_closed", "tcp 8089"], ["port_closed", "tcp 8090"]]
+    changed = [("port_changed", "tcp 8090"), ("port_closed", "tcp 8089"), ("port_closed", "tcp 8090")]
+    assert [(kind, port) for kind, port, *_ in events] == changed, events
     running = {(pid, unit or "-") for pid, unit in ours["items"] if units[pid]}
     assert len(running) > 3 and running == {(pid, units[pid]) for pid, _ in running}
 
