@@ -24,11 +24,11 @@ from watchman_mcp.machine.dnf_logs import (
     DNF5_LOG,
     DNF_COMMANDS,
     DNF_LOG,
-    YUM_LOG,
     read_named,
 )
 from watchman_mcp.machine.dpkg import Clock
 from watchman_mcp.machine.logs import Line, Origin
+from watchman_mcp.machine.yum_logs import YUM_LOG
 from watchman_mcp.machine.zypp_history import HISTORY, ZyppHistory
 from watchman_mcp.schema.core import Record
 

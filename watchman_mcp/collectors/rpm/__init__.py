@@ -15,13 +15,14 @@ from typing import NamedTuple
 from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.dnf_history import DNF4, DNF5, REASONS5, read_reasons
-from watchman_mcp.machine.dnf_logs import DNF5_LOG, DNF_LOG, YUM_LOG
+from watchman_mcp.machine.dnf_logs import DNF5_LOG, DNF_LOG
 from watchman_mcp.machine.rpm import Package, install_only, needs, newest
 from watchman_mcp.machine.rpm_database import BACKENDS, PLACES, find_database, read_database
 from watchman_mcp.machine.rpm_files import Brought, brought, owners
 from watchman_mcp.machine.rpm_locks import Locked
 from watchman_mcp.machine.rpm_managers import CACHES, LOCKS, ZYPPER, Manager, manager_of, updates_of
 from watchman_mcp.machine.updates import Update
+from watchman_mcp.machine.yum_logs import YUM_LOG
 from watchman_mcp.machine.zypp_history import AUTOMATIC, HISTORY, read_automatic
 from watchman_mcp.schema import Edge, path_of
 from watchman_mcp.schema.configs import ConfigFile
@@ -52,7 +53,8 @@ def collect(look: Look) -> Iterator[Seen]:
     manager = manager_of(files)
     teller = Teller(manager.name, packages, manager.install_only)
     requested: dict[tuple[str, str], bool] = {}
-    told = [*of_dnf(look, teller, requested)]
+    zone = host_zone(look.machine.root)
+    told = [*of_dnf(look, teller, requested, zone)]
     with alone(look, REASONS5):
         requested |= read_reasons(files)
     shown = newest(packages, teller.install_only)
@@ -67,7 +69,6 @@ def collect(look: Look) -> Iterator[Seen]:
     yield from _brought(look, dict(zip(map(_key, shown), paths, strict=True)))
     for one in told:
         yield teller.record("dnf", one)
-    zone = host_zone(look.machine.root)
     yield from of_yum(look, teller, zone)
     yield from of_zypp(look, teller, zone)
 
@@ -169,7 +170,7 @@ collector = Collector(
     (Software, DEPENDS_ON, PROVIDES, OWNS, PackageIndex),
     minutes(10),
     (*STATE, *HISTORIES, REASONS5, AUTOMATIC, *CACHES, *LOCKS),
-    version=2,
+    version=3,
     logged=True,
     managers=("dnf", "zypper"),
     owner=owner,

@@ -20,16 +20,15 @@ from watchman_mcp.machine.dnf_logs import (
     DNF5_LOG,
     DNF_COMMANDS,
     DNF_LOG,
-    YUM_LOG,
     DnfLog,
-    YumLog,
     read_commands,
-    written_at,
 )
 from watchman_mcp.machine.dpkg import Clock, written
+from watchman_mcp.machine.log_years import LocalTimes, written_at
 from watchman_mcp.machine.logs import LogReading, Mark, read_log
 from watchman_mcp.machine.rpm import Package, install_only
 from watchman_mcp.machine.rpm_changes import Told
+from watchman_mcp.machine.yum_logs import YUM_LOG, YumLog
 from watchman_mcp.machine.zypp_history import (
     HISTORY,
     ZyppHistory,
@@ -96,7 +95,9 @@ def alone(look: Look, path: str) -> Iterator[None]:
     look.seen.discard(f"{look.scope}:{path}")  # it has no rows of its own
 
 
-def of_dnf(look: Look, teller: Teller, requested: dict[tuple[str, str], bool]) -> Iterator[Told]:
+def of_dnf(
+    look: Look, teller: Teller, requested: dict[tuple[str, str], bool], zone: tzinfo
+) -> Iterator[Told]:
     """What the databases of dnf tell; for a time of which they do not, what its logs tell."""
     people: dict[str, str] = {}
     with alone(look, ACCOUNTS):
@@ -111,7 +112,7 @@ def of_dnf(look: Look, teller: Teller, requested: dict[tuple[str, str], bool]) -
         if runs is None or not (known or look.marks.get(log)):
             # A log may go back beyond a database that was begun anew.
             span = (known[2] if known else 0, runs[0].begin if runs else float("inf"))
-            yield from _of_log(look, log, teller, source, span)
+            yield from _of_log(look, log, teller, source, span, zone)
         for run in runs or ():
             yield from run.told(teller.present, people)
 
@@ -132,13 +133,15 @@ def _runs(look: Look, path: str, log: str, known: list[int] | None) -> tuple[lis
     return runs, reasons
 
 
-def _of_log(look: Look, path: str, teller: Teller, source: str, span: tuple[float, float]) -> Iterator[Told]:
+def _of_log(
+    look: Look, path: str, teller: Teller, source: str, span: tuple[float, float], zone: tzinfo
+) -> Iterator[Told]:
     """What a log of dnf tells of the time between two moments."""
     mark, until = cast("tuple[str, float]", look.marks.get(path) or ("", 0.0))
     told: list[Told] = []
     with alone(look, path):
         reading = read_log(look.machine.files, path, Mark.from_json(mark) if mark else None)
-        log = DnfLog(source, teller.present, teller.install_only)
+        log = DnfLog(source, teller.present, teller.install_only, _times(look, path, zone))
         told = [one for one in log.told(reading) if span[0] < one.at.timestamp() < span[1]]
         _say(look, path, reading, log.unreadable)
         if log.place:
@@ -147,11 +150,16 @@ def _of_log(look: Look, path: str, teller: Teller, source: str, span: tuple[floa
     commands: list[tuple[datetime, str]] = []
     if told and source == "dnf":
         with alone(look, DNF_COMMANDS):
-            commands = read_commands(read_log(look.machine.files, DNF_COMMANDS))
+            reading = read_log(look.machine.files, DNF_COMMANDS)
+            commands = read_commands(reading, _times(look, DNF_COMMANDS, zone))
     for one in told:
         began = (one.run or "").partition(":")[2]
         own = [text for at, text in commands if began <= written(at) and at <= one.at]
         yield one._replace(command=own[-1] if own else one.command)
+
+
+def _times(look: Look, path: str, zone: tzinfo) -> LocalTimes:
+    return LocalTimes(zone, written_at(look.machine.files, path, zone))
 
 
 def of_yum(look: Look, teller: Teller, zone: tzinfo) -> Iterator[Record]:
