@@ -31,6 +31,8 @@ _VERBS = ("installed ", "reinstalled ", "removed ", "upgraded ", "downgraded ")
 _KEPT = re.compile(
     r"(?:warning: )?(?:extracting )?(?P<path>/.*?) (?:installed |saved |created )?as (?P<kept>/.*)"
 )
+_GOES_ON = re.compile(r"filesystem: [\d:]+  package: [\d:]+", re.ASCII)
+"""The second line of a warning that a directory's permissions or owner differ."""
 _KINDS = (".pacnew", ".pacsave", ".pacorig")
 _TELLERS = ("", "ALPM", "PACMAN")
 """Who tells changes: nobody is named before 4.1, and pacman itself before its library."""
@@ -148,7 +150,7 @@ class PacmanLog:
             ended = text.endswith("'")
             self._command += "\n" + text.removesuffix("'")
             self._unended = 0 if ended else self._unended + 1
-        elif text.strip():
+        elif text.strip() and not _GOES_ON.fullmatch(text):
             self.unreadable += 1
 
     def _tell(self, caller: str, said: str) -> Change | None:
