@@ -304,6 +304,26 @@ def test_a_line_of_zypp_with_nothing_but_an_epoch_for_a_version_is_counted() -> 
     assert (told, history.unreadable) == ([], 1)
 
 
+def test_what_rpm_says_of_a_package_is_no_error_of_the_one_that_follows_it() -> None:
+    history = ZyppHistory(Clock(ZONE), {}, frozenset())
+    text = (
+        "2026-01-02 10:00:00|command|root@box|'zypper' 'in' 'bad' 'app' 'tool'|\n"
+        "# 2026-01-02 10:00:01 bad-1-1.noarch.rpm install failed\n# rpm output:\n"
+        "# error: bad-1-1.noarch: install failed\n# \n"
+        "2026-01-02 10:00:02|install|app|1-1|noarch|root@box|oss|0ff|\n"
+        "# 2026-01-02 10:00:03 tool-1-1.noarch.rpm installed ok\n# Additional rpm output:\n"
+        "# warning: %post(tool-1-1.noarch) scriptlet failed, exit status 1\n# \n"
+        "2026-01-02 10:00:03|install|tool|1-1|noarch|root@box|oss|0ff|"
+    )
+
+    told = list(history.told(Line(line, 0, ORIGIN) for line in text.split("\n")))
+
+    assert [(one.change.name, one.error) for one in told] == [
+        ("app", None),
+        ("tool", "warning: %post(tool-1-1.noarch) scriptlet failed, exit status 1"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "name", "version", "arch"),
     [
