@@ -84,6 +84,26 @@ def test_dnf_1_writes_local_times_without_a_year_which_the_lines_after_them_tell
     ]
 
 
+def test_a_line_of_dnf_1_without_a_possible_time_is_counted() -> None:
+    told, unreadable = of_dnf(
+        "Nov 31 10:00:00 INFO Installed: app-1-1.noarch\nFoo 01 10:00:00 INFO x\nNov 30 10:00:00 of a script"
+    )
+
+    assert (told, unreadable) == ([], 2)
+
+
+def test_what_failed_is_found_by_either_name() -> None:
+    text = "2019-06-01T08:00:00Z INFO --- logging initialized ---\n" + "".join(
+        f"2019-06-01T08:00:05Z SUBDEBUG Installed: app{n}-1:1.0-1.el8.x86_64\n" for n in range(5)
+    )
+    told, _ = of_dnf(
+        f"{text}2019-06-01T08:00:06Z INFO error: app1-1.0-1.el8.x86_64: install failed\n"
+        "2019-06-01T08:00:06Z ERROR Error in PREIN scriptlet in rpm package app3"
+    )
+
+    assert [one.change.name for one in told] == ["app0", "app2", "app4"]
+
+
 def test_a_step_that_dnf_3_writes_twice_is_one_change() -> None:
     told, _ = of_dnf(
         "2019-06-01T08:00:00Z INFO --- logging initialized ---\n"

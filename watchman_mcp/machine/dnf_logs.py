@@ -18,7 +18,7 @@ DNF5_LOG = "/var/log/dnf5.log"
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d{4})) (?:\[\d+\] )?([A-Z]+) (.*)")
 _LOCAL = re.compile(rf"{STAMP} ([A-Z]+) (.*)", re.ASCII)
 """A line of dnf 1."""
-_LOOKS_STAMPED = re.compile(r"\d{4}-\d|.*(?:SUBDEBUG|RPM callback)")
+_LOOKS_STAMPED = re.compile(rf"\d{{4}}-\d|{STAMP} [A-Z]+ |.*(?:SUBDEBUG|RPM callback)", re.ASCII)
 _NAMED = re.compile(
     r"(?:(?P<before>\d+):)?(?P<name>[^\s:]+)-(?:(?P<within>\d+):)?"
     r"(?P<version>[^\s:-]+-[^\s:-]+)\.(?P<arch>[^\s.:-]+)"
@@ -64,6 +64,8 @@ class _LoggedRun:
     coming: dict[tuple[str, str], _Step] = field(default_factory=dict)
     steps: list[_Step] = field(default_factory=list)
     said: set[tuple[str, Named]] = field(default_factory=set)
+    by_name: dict[str, list[_Step]] = field(default_factory=dict)
+    """Its steps, none of which failed yet, by the ways in which what went wrong names a package."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -154,20 +156,25 @@ class DnfLog:
         if _comes(step):
             if package.name not in self._several:
                 self._run.coming[key] = step
-            self._run.steps.append(step)
+            self._add(step)
         elif coming and _gives_way(kind, coming.kind):
             coming.twin = package
         elif kind != "going":
-            self._run.steps.append(step)
+            self._add(step)
 
     def _fail(self, text: str) -> None:
         assert self._run is not None
         self._run.errors.append(text)
         if found := _FAILED.match(text):
-            for step in self._run.steps:
-                name, version, arch = step.package
-                full = f"{name}-{(version or '').rpartition(':')[2]}.{arch}"
-                step.failed = step.failed or found[1] == name or found[2] == full
+            for step in self._run.by_name.pop(found[1] or found[2], ()):
+                step.failed = True
+
+    def _add(self, step: _Step) -> None:
+        assert self._run is not None
+        name, version, arch = step.package
+        self._run.steps.append(step)
+        for called in (name, f"{name}-{(version or '').rpartition(':')[2]}.{arch}"):
+            self._run.by_name.setdefault(called, []).append(step)
 
     def _close(self, *, over: bool) -> Iterator[Told]:
         if (run := self._run) is None:
