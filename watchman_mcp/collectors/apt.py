@@ -93,7 +93,8 @@ def _software(stanza: Stanza, known: Known, native: str) -> Software:
     size = stanza.get("Installed-Size", "")
     # apt counts what is built for all architectures among the machine's own.
     newer = known.updates.get((name, arch))
-    known_to_apt = f"{name}:{native if arch == 'all' else arch}"
+    own = arch in ("all", native)
+    automatic = f"{name}:{native if own else arch}" in known.automatic or (own and name in known.automatic)
     return Software(
         key=name,
         name=name,
@@ -103,7 +104,7 @@ def _software(stanza: Stanza, known: Known, native: str) -> Software:
         architecture=arch,
         source_package=stanza.get("Source", name).partition(" ")[0],
         installed_at=known.of(known.unpacked, stanza),
-        requested=known_to_apt not in known.automatic,
+        requested=not automatic,
         held=want == "hold",
         state=state,
         size_bytes=int(size) * 1024 if size.isdecimal() and len(size) < 16 else None,
