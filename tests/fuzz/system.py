@@ -125,7 +125,7 @@ def _apt_history(content: bytes) -> object:
 
 def _upgradable(content: bytes) -> object:
     lines = text_of(content).splitlines()
-    found, unreadable = apt_updates.read_upgradable(lines)
+    found, unreadable = apt_updates.read_upgradable(lines, marked=True)
     silent = [line for line in lines if not line.strip() or line.startswith("Listing")]
     assert len(found) + unreadable >= len(lines) - len(silent)
     assert all(one.name and one.version for one in found)

@@ -171,7 +171,7 @@ def _updates(look: Look) -> dict[tuple[str, str | None], Update]:
     """What apt would upgrade; of a machine without apt nothing."""
     if not look.machine.files.exists(apt_updates.LISTS):
         return {}
-    return look.updates(apt_updates.DECIDING, apt_updates.ask)
+    return look.updates(apt_updates.DECIDING, apt_updates.asking(look.machine.files))
 
 
 def _services(look: Look) -> dict[str, list[str]]:
