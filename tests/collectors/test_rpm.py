@@ -389,6 +389,8 @@ TABLES_YUM = """
     INSERT INTO pkgtups VALUES (6, 'kernel', 'noarch', '0', '2', '1', '');
 """
 """What yum/history.py makes of it, as far as it is read; commands and words are newer than the rest."""
+LATER = 1_000_003_000
+"""When yum's log was last written to, in September 2001."""
 WORDS_YUM = """
     CREATE TABLE trans_cmdline (tid, cmdline);
     CREATE TABLE trans_error (mid INTEGER PRIMARY KEY, tid, msg);
@@ -521,13 +523,14 @@ def test_the_databases_of_yum_tell_what_its_log_cannot(tmp_path: Path) -> None:
     plant(tmp_path, {
         "/etc/passwd": "ann:x:1000:1000::/home/ann:/bin/sh\n",
         "/etc/localtime": "",
-        YUM_LOG: "Jan 01 00:15:00 Installed: early-1-1.noarch\nJan 01 00:16:40 Installed: app-1-1.noarch\n",
+        YUM_LOG: "Sep 09 02:01:40 Installed: early-1-1.noarch\nSep 09 02:03:20 Installed: app-1-1.noarch\n",
     })  # fmt: skip
-    os.utime(tmp_path / YUM_LOG.lstrip("/"), (3000, 3000))
+    os.utime(tmp_path / YUM_LOG.lstrip("/"), (LATER, LATER))
     database(
         tmp_path, YUM, TABLES_YUM,
-        "INSERT INTO trans_beg VALUES (1, 1000, '', 4294967295), (2, 2000, '', 1000), (3, 3000, '', NULL)",
-        "INSERT INTO trans_end VALUES (1, 1001, '', 0), (2, 2001, '', 1)",
+        "INSERT INTO trans_beg VALUES (1, 1000001000, '', 4294967295), (2, 1000002000, '', 1000)",
+        "INSERT INTO trans_beg VALUES (3, 1000003000, '', NULL)",
+        "INSERT INTO trans_end VALUES (1, 1000001001, '', 0), (2, 1000002001, '', 1)",
         "INSERT INTO trans_data_pkgs VALUES (1, 1, 'TRUE', 'Dep-Install'), (1, 3, 'TRUE', 'Install')",
         "INSERT INTO trans_data_pkgs VALUES (2, 2, 'TRUE', 'Update'), (2, 1, 'FALSE', 'Updated')",
         "INSERT INTO trans_data_pkgs VALUES (2, 2, 'TRUE', 'Obsoleting'), (2, 3, 'TRUE', 'Obsoleted')",
@@ -545,7 +548,8 @@ def test_the_databases_of_yum_tell_what_its_log_cannot(tmp_path: Path) -> None:
     newer = YUM.replace("2020", "2021")
     database(
         tmp_path, newer, TABLES_YUM,
-        "INSERT INTO trans_beg VALUES (1, 5000, '', 0)", "INSERT INTO trans_end VALUES (1, 5001, '', 0)",
+        "INSERT INTO trans_beg VALUES (1, 1000005000, '', 0)",
+        "INSERT INTO trans_end VALUES (1, 1000005001, '', 0)",
         "INSERT INTO trans_data_pkgs VALUES (1, 2, 'TRUE', 'Reinstall'), (1, 2, 'TRUE', 'Erase')",
         "INSERT INTO trans_data_pkgs VALUES (1, 5, 'FALSE', 'Erase')",
     )  # fmt: skip
@@ -572,16 +576,16 @@ def test_the_databases_of_yum_tell_what_its_log_cannot(tmp_path: Path) -> None:
 def test_what_the_log_of_yum_told_is_not_told_again_by_a_database_that_could_be_read_later(
     tmp_path: Path,
 ) -> None:
-    plant(tmp_path, {YUM: None, YUM_LOG: "Jan 01 00:16:40 Installed: app-1-1.noarch\n"})
-    os.utime(tmp_path / YUM_LOG.lstrip("/"), (3000, 3000))
+    plant(tmp_path, {YUM: None, YUM_LOG: "Sep 09 02:03:20 Installed: app-1-1.noarch\n"})
+    os.utime(tmp_path / YUM_LOG.lstrip("/"), (LATER, LATER))
     pretend(tmp_path, [Rpm("app", "1-1")])
     hidden = look_at(tmp_path, "rpm")
     alone = events(hidden)
     (tmp_path / YUM.lstrip("/")).unlink()
     database(
         tmp_path, YUM, TABLES_YUM,
-        "INSERT INTO trans_beg VALUES (1, 1000, '', 0), (2, 2000, '', 0)",
-        "INSERT INTO trans_end VALUES (1, 1000, '', 0), (2, 2000, '', 0)",
+        "INSERT INTO trans_beg VALUES (1, 1000001000, '', 0), (2, 1000002000, '', 0)",
+        "INSERT INTO trans_end VALUES (1, 1000001000, '', 0), (2, 1000002000, '', 0)",
         "INSERT INTO trans_data_pkgs VALUES (1, 1, 'TRUE', 'Install'), (2, 1, 'TRUE', 'Erase')",
     )  # fmt: skip
 
@@ -614,9 +618,10 @@ def test_dnf_1_kept_its_runs_as_yum_did_and_dnf_2_7_did_not(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("spoil", ["DROP TABLE pkgtups", "UPDATE trans_data_pkgs SET state = 'Odd'"])
 def test_a_database_of_yum_that_cannot_be_read_is_said_and_its_log_tells(tmp_path: Path, spoil: str) -> None:
-    plant(tmp_path, {YUM_LOG: "Jan 01 00:16:40 Installed: app-1-1.noarch\n"})
+    plant(tmp_path, {YUM_LOG: "Sep 09 02:03:20 Installed: app-1-1.noarch\n"})
+    os.utime(tmp_path / YUM_LOG.lstrip("/"), (LATER, LATER))
     database(
-        tmp_path, YUM, TABLES_YUM, "INSERT INTO trans_beg VALUES (1, 1000, '', 0)",
+        tmp_path, YUM, TABLES_YUM, "INSERT INTO trans_beg VALUES (1, 1000001000, '', 0)",
         "INSERT INTO trans_data_pkgs VALUES (1, 1, 'TRUE', 'Install')", spoil,
     )  # fmt: skip
     pretend(tmp_path, [Rpm("app", "1-1")])

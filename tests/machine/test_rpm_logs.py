@@ -1,16 +1,20 @@
 """What the logs of dnf and yum say in the forms that they had in the course of the years."""
 
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.collectors.test_cases import plant
 from watchman_mcp.machine.dnf_logs import DnfLog, read_commands
 from watchman_mcp.machine.dpkg import Clock
-from watchman_mcp.machine.log_years import LocalTimes
-from watchman_mcp.machine.logs import Line, Origin
+from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.log_years import LocalTimes, written_at
+from watchman_mcp.machine.logs import Line, Origin, read_log
 from watchman_mcp.machine.rpm_changes import Told
-from watchman_mcp.machine.yum_logs import YumLog
+from watchman_mcp.machine.yum_logs import YUM_LOG, YumLog
 
 ZONE = ZoneInfo("Europe/Berlin")
 WRITTEN = {(1, 1): datetime(2016, 1, 3)}
@@ -143,3 +147,14 @@ def test_yum_named_packages_in_three_ways(said: str, name: str, arch: str, versi
 
     assert [one.change[1:] for one in told] == [(name, arch, None, version)]
     assert log.unreadable == 1
+
+
+def test_a_log_of_an_image_whose_files_are_dated_to_1970_tells_no_year(tmp_path: Path) -> None:
+    plant(tmp_path, {YUM_LOG: "Dec 24 10:00:00 Updated: app-1-1.noarch\n"})
+    files, told = Files(tmp_path), []
+    for second in (0, 1_000_000_000):
+        os.utime(tmp_path / YUM_LOG.lstrip("/"), (second, second))
+        log = YumLog(Clock(ZONE), written_at(files, YUM_LOG, ZONE))
+        told.append(([one.at.year for one in log.told(read_log(files, YUM_LOG))], log.unreadable))
+
+    assert told == [([], 1), ([2000], 0)]

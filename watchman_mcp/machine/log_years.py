@@ -16,6 +16,8 @@ _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 _MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 _SLACK = timedelta(days=1)
 
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+
 Written = Mapping[tuple[int, int], datetime]
 """When a file, by its inode and device, was last written to, in the local time of its lines."""
 
@@ -59,12 +61,18 @@ def local_times(
 
 
 def written_at(files: Files, path: str, zone: tzinfo) -> Written:
-    """When each file beside a log was last written to.
+    """When each file beside a log was last written to, where it can be.
+
+    Images that are to be the same whenever they are made date their files to 1970 or the like.
 
     Raises: Absent, Denied, Broken.
     """
     entries = files.entries(PurePath(path).parent)
-    times = {(one.inode, one.device): datetime.fromtimestamp(one.mtime, zone) for one in entries}
+    times = {
+        (one.inode, one.device): datetime.fromtimestamp(one.mtime, zone)
+        for one in entries
+        if one.mtime > EARLIEST
+    }
     return {file: at.replace(tzinfo=None) for file, at in times.items()}
 
 
