@@ -458,6 +458,26 @@ def test_a_removal_after_which_the_package_is_installed_did_not_happen() -> None
     assert [*steps, *log.rest(frozenset({"a:amd64"}))] == []
 
 
+@pytest.mark.parametrize("none", ["<none>", "<bat ere ez>", "<pas cap>", "<なし>"])
+def test_what_stands_for_no_version_is_in_any_language_one_word(none: str) -> None:
+    log = DpkgLog(ZONE)
+    lines = (
+        f"install app:amd64 {none} 1.0",
+        f"configure app:amd64 1.0 {none}",
+        "status installed app:amd64 1.0",
+        f"purge app:amd64 1.0 {none}",
+        f"status not-installed app:amd64 {none}",
+    )
+
+    steps = list(log.steps(Line(f"2026-01-01 10:00:00 {line}", 0, ORIGIN) for line in lines))
+
+    assert [(step.action, step.before, step.after) for step in steps] == [
+        ("install", None, "1.0"),
+        ("purge", None, None),
+    ]
+    assert log.unreadable == 0
+
+
 def test_a_step_open_for_too_many_lines_did_not_happen_and_holds_nothing() -> None:
     idle = "2026-01-02 10:00:01 trigproc man-db:amd64 2.11 <none>"
     opening = "2026-01-02 10:00:00 install a:amd64 <none> 1.0"

@@ -274,6 +274,43 @@ def test_a_run_that_never_ends_is_given_up_and_its_command_forgotten() -> None:
     assert last and last.line.start == RUN_LINES + 2
 
 
+def test_a_run_that_upgrades_keys_first_goes_on_with_all_others() -> None:
+    at = "[2024-01-01T10:00:00+0000]"
+    found, log = read(
+        f"{at} [PACMAN] Running 'pacman -Syu'",
+        f"{at} [PACMAN] starting full system upgrade",
+        f"{at} [ALPM] transaction started",
+        f"{at} [ALPM] upgraded keyring (1-1 -> 2-1)",
+        f"{at} [ALPM] transaction completed",
+        f"{at} [PACMAN] starting full system upgrade",
+        f"{at} [ALPM] transaction started",
+        f"{at} [ALPM] upgraded app (1-1 -> 2-1)",
+        f"{at} [ALPM] transaction completed",
+        f"{at} [ALPM] transaction started",
+        f"{at} [ALPM] installed by-another-program (1-1)",
+    )
+
+    assert [(one.name, one.command) for one in found] == [
+        ("keyring", "pacman -Syu"),
+        ("app", "pacman -Syu"),
+        ("by-another-program", None),
+    ]
+    assert found[0].run == found[1].run != found[2].run
+    place = log.place()
+    assert place and place.line.start == 0
+
+
+def test_the_second_line_of_a_warning_about_a_directory_is_part_of_it() -> None:
+    found, log = read(
+        "[2024-01-01T10:00:00+0000] [ALPM] warning: directory permissions differ on /var/lib/app/",
+        "filesystem: 755  package: 700",
+        "filesystem: no such line",
+        "[2024-01-01T10:00:00+0000] [ALPM] installed app (1-1)",
+    )
+
+    assert ([one.name for one in found], log.unreadable) == (["app"], 1)
+
+
 def test_looking_again_at_an_unchanged_machine_tells_nothing_new(tmp_path: Path) -> None:
     disk = Disk(tmp_path, "pacman", LOG, entry("a", "1-1"))
     disk.write(b"[2024-01-01T10:00:00+0000] [ALPM] installed a (1-1)\n" * 2)

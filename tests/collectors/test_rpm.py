@@ -24,11 +24,11 @@ from watchman_mcp.machine.dnf_logs import (
     DNF5_LOG,
     DNF_COMMANDS,
     DNF_LOG,
-    YUM_LOG,
     read_named,
 )
 from watchman_mcp.machine.dpkg import Clock
 from watchman_mcp.machine.logs import Line, Origin
+from watchman_mcp.machine.yum_logs import YUM_LOG
 from watchman_mcp.machine.zypp_history import HISTORY, ZyppHistory
 from watchman_mcp.schema.core import Record
 
@@ -304,6 +304,26 @@ def test_a_line_of_zypp_with_nothing_but_an_epoch_for_a_version_is_counted() -> 
     assert (told, history.unreadable) == ([], 1)
 
 
+def test_what_rpm_says_of_a_package_is_no_error_of_the_one_that_follows_it() -> None:
+    history = ZyppHistory(Clock(ZONE), {}, frozenset())
+    text = (
+        "2026-01-02 10:00:00|command|root@box|'zypper' 'in' 'bad' 'app' 'tool'|\n"
+        "# 2026-01-02 10:00:01 bad-1-1.noarch.rpm install failed\n# rpm output:\n"
+        "# error: bad-1-1.noarch: install failed\n# \n"
+        "2026-01-02 10:00:02|install|app|1-1|noarch|root@box|oss|0ff|\n"
+        "# 2026-01-02 10:00:03 tool-1-1.noarch.rpm installed ok\n# Additional rpm output:\n"
+        "# warning: %post(tool-1-1.noarch) scriptlet failed, exit status 1\n# \n"
+        "2026-01-02 10:00:03|install|tool|1-1|noarch|root@box|oss|0ff|"
+    )
+
+    told = list(history.told(Line(line, 0, ORIGIN) for line in text.split("\n")))
+
+    assert [(one.change.name, one.error) for one in told] == [
+        ("app", None),
+        ("tool", "warning: %post(tool-1-1.noarch) scriptlet failed, exit status 1"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "name", "version", "arch"),
     [
@@ -353,6 +373,29 @@ TABLES5 = """
     INSERT INTO rpm VALUES (3, 2, 0, '1', '1', 1), (4, 3, 0, '1', '1', 1);
 """
 """The same of create_tables.sql in dnf 5's libdnf5/transaction/db/sql."""
+
+
+YUM = "/var/lib/yum/history/history-2020-01-01.sqlite"
+TABLES_YUM = """
+    CREATE TABLE trans_beg (tid INTEGER PRIMARY KEY, timestamp, rpmdb_version, loginuid);
+    CREATE TABLE trans_end (tid INTEGER PRIMARY KEY, timestamp, rpmdb_version, return_code);
+    CREATE TABLE trans_data_pkgs (tid, pkgtupid, done BOOL NOT NULL DEFAULT FALSE, state);
+    CREATE TABLE pkgtups (pkgtupid INTEGER PRIMARY KEY, name, arch, epoch, version, release, checksum);
+    INSERT INTO pkgtups VALUES (1, 'app', 'noarch', '0', '1', '1', '');
+    INSERT INTO pkgtups VALUES (2, 'app', 'noarch', '1', '2', '1', '');
+    INSERT INTO pkgtups VALUES (3, 'old', 'noarch', '0', '1', '1', '');
+    INSERT INTO pkgtups VALUES (4, 'bad', 'noarch', '0', '1', '1', '');
+    INSERT INTO pkgtups VALUES (5, 'kernel', 'noarch', '0', '1', '1', '');
+    INSERT INTO pkgtups VALUES (6, 'kernel', 'noarch', '0', '2', '1', '');
+"""
+"""What yum/history.py makes of it, as far as it is read; commands and words are newer than the rest."""
+LATER = 1_000_003_000
+"""When yum's log was last written to, in September 2001."""
+WORDS_YUM = """
+    CREATE TABLE trans_cmdline (tid, cmdline);
+    CREATE TABLE trans_error (mid INTEGER PRIMARY KEY, tid, msg);
+    CREATE TABLE trans_script_stdout (lid INTEGER PRIMARY KEY, tid, line);
+"""
 
 
 def database(root: Path, path: str, *statements: str) -> None:
@@ -474,6 +517,119 @@ def test_a_database_of_dnf_that_was_begun_anew_tells_its_new_runs(tmp_path: Path
     after = events(look_at(tmp_path, "rpm", marks=first.marks))
 
     assert [one["ts"][11:19] for one in told + after] == ["00:16:40", "01:23:20"]
+
+
+def test_the_databases_of_yum_tell_what_its_log_cannot(tmp_path: Path) -> None:
+    plant(tmp_path, {
+        "/etc/passwd": "ann:x:1000:1000::/home/ann:/bin/sh\n",
+        "/etc/localtime": "",
+        YUM_LOG: "Sep 09 02:01:40 Installed: early-1-1.noarch\nSep 09 02:03:20 Installed: app-1-1.noarch\n",
+    })  # fmt: skip
+    os.utime(tmp_path / YUM_LOG.lstrip("/"), (LATER, LATER))
+    database(
+        tmp_path, YUM, TABLES_YUM,
+        "INSERT INTO trans_beg VALUES (1, 1000001000, '', 4294967295), (2, 1000002000, '', 1000)",
+        "INSERT INTO trans_beg VALUES (3, 1000003000, '', NULL)",
+        "INSERT INTO trans_end VALUES (1, 1000001001, '', 0), (2, 1000002001, '', 1)",
+        "INSERT INTO trans_data_pkgs VALUES (1, 1, 'TRUE', 'Dep-Install'), (1, 3, 'TRUE', 'Install')",
+        "INSERT INTO trans_data_pkgs VALUES (2, 2, 'TRUE', 'Update'), (2, 1, 'FALSE', 'Updated')",
+        "INSERT INTO trans_data_pkgs VALUES (2, 2, 'TRUE', 'Obsoleting'), (2, 3, 'TRUE', 'Obsoleted')",
+        "INSERT INTO trans_data_pkgs VALUES (2, 4, 'FALSE', 'Install'), (2, 6, 'TRUE', 'Install')",
+        "INSERT INTO trans_data_pkgs VALUES (2, 5, 'TRUE', 'Erase')",
+        WORDS_YUM,
+        "INSERT INTO trans_cmdline VALUES (2, '-y update')",
+        "INSERT INTO trans_error VALUES (1, 2, 'no room')",
+        "INSERT INTO trans_script_stdout VALUES (1, 2, 'hello'), (2, 2, 'warning: a scriptlet failed')",
+    )  # fmt: skip
+    pretend(tmp_path, [Rpm("app", "1:2-1")])
+
+    first = look_at(tmp_path, "rpm")
+    found = events(first)
+    newer = YUM.replace("2020", "2021")
+    database(
+        tmp_path, newer, TABLES_YUM,
+        "INSERT INTO trans_beg VALUES (1, 1000005000, '', 0)",
+        "INSERT INTO trans_end VALUES (1, 1000005001, '', 0)",
+        "INSERT INTO trans_data_pkgs VALUES (1, 2, 'TRUE', 'Reinstall'), (1, 2, 'TRUE', 'Erase')",
+        "INSERT INTO trans_data_pkgs VALUES (1, 5, 'FALSE', 'Erase')",
+    )  # fmt: skip
+    second = look_at(tmp_path, "rpm", marks=json.loads(json.dumps(first.marks)))
+    later = [one for one in events(second) if one["key"] not in {old["key"] for old in found}]
+
+    assert brief(found) == [
+        ("install", "early", None, "1-1"),
+        ("install", "app", None, "1-1"),
+        ("install", "old", None, "1-1"),
+        ("update", "app", "1-1", "1:2-1"),
+        ("install", "kernel", None, "2-1"),
+        ("remove", "old", None, "1-1"),
+        ("remove", "kernel", None, "1-1"),
+    ]
+    assert {(e["source"], e.get("command"), e.get("by"), e.get("error")) for e in found} == {
+        ("yum", None, None, None),
+        ("yum", "yum -y update", "ann (1000)", "error: no room; warning: a scriptlet failed"),
+    }
+    assert brief(later) == [("reinstall", "app", "1:2-1", "1:2-1"), ("remove", "kernel", None, "1-1")]
+    assert not first.unobserved + second.unobserved
+
+
+def test_what_the_log_of_yum_told_is_not_told_again_by_a_database_that_could_be_read_later(
+    tmp_path: Path,
+) -> None:
+    plant(tmp_path, {YUM: None, YUM_LOG: "Sep 09 02:03:20 Installed: app-1-1.noarch\n"})
+    os.utime(tmp_path / YUM_LOG.lstrip("/"), (LATER, LATER))
+    pretend(tmp_path, [Rpm("app", "1-1")])
+    hidden = look_at(tmp_path, "rpm")
+    alone = events(hidden)
+    (tmp_path / YUM.lstrip("/")).unlink()
+    database(
+        tmp_path, YUM, TABLES_YUM,
+        "INSERT INTO trans_beg VALUES (1, 1000001000, '', 0), (2, 1000002000, '', 0)",
+        "INSERT INTO trans_end VALUES (1, 1000001000, '', 0), (2, 1000002000, '', 0)",
+        "INSERT INTO trans_data_pkgs VALUES (1, 1, 'TRUE', 'Install'), (2, 1, 'TRUE', 'Erase')",
+    )  # fmt: skip
+
+    after = events(look_at(tmp_path, "rpm", marks=hidden.marks))
+
+    assert [one.what for one in hidden.unobserved] == [f"rpm:{YUM}"]
+    assert brief(alone) == [("install", "app", None, "1-1")]
+    assert brief(after) == [("remove", "app", None, "1-1")]
+
+
+def test_dnf_1_kept_its_runs_as_yum_did_and_dnf_2_7_did_not(tmp_path: Path) -> None:
+    old = YUM.replace("yum", "dnf")
+    plant(tmp_path, {DNF_LOG: "1970-01-01T02:00:00Z INFO Installed: late-1-1.noarch\n"})
+    database(
+        tmp_path, old, TABLES_YUM,
+        "INSERT INTO trans_beg VALUES (1, 1000, '', 0)", "INSERT INTO trans_end VALUES (1, 1000, '', 0)",
+        "INSERT INTO trans_data_pkgs VALUES (1, 1, 'TRUE', 'Install')",
+    )  # fmt: skip
+    pretend(tmp_path, [Rpm("late", "1-1")])
+
+    by_database = events(look_at(tmp_path, "rpm"))
+    plant(tmp_path, {"/var/lib/dnf/history/swdb.sqlite": ""})
+    by_log = events(look_at(tmp_path, "rpm"))
+
+    assert [(one["package_name"], one["transaction_id"]) for one in by_database] == [
+        ("app", "dnf:1970-01-01T00:16:40Z:1")
+    ]
+    assert [one["package_name"] for one in by_log] == ["late"]
+
+
+@pytest.mark.parametrize("spoil", ["DROP TABLE pkgtups", "UPDATE trans_data_pkgs SET state = 'Odd'"])
+def test_a_database_of_yum_that_cannot_be_read_is_said_and_its_log_tells(tmp_path: Path, spoil: str) -> None:
+    plant(tmp_path, {YUM_LOG: "Sep 09 02:03:20 Installed: app-1-1.noarch\n"})
+    os.utime(tmp_path / YUM_LOG.lstrip("/"), (LATER, LATER))
+    database(
+        tmp_path, YUM, TABLES_YUM, "INSERT INTO trans_beg VALUES (1, 1000001000, '', 0)",
+        "INSERT INTO trans_data_pkgs VALUES (1, 1, 'TRUE', 'Install')", spoil,
+    )  # fmt: skip
+    pretend(tmp_path, [Rpm("app", "1-1")])
+
+    look = look_at(tmp_path, "rpm")
+
+    assert brief(events(look)) == [("install", "app", None, "1-1")]
+    assert [one.what for one in look.unobserved] == [f"rpm:{YUM}"]
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,10 @@ from watchman_mcp.machine import (
     rpm_changes,
     rpm_headers,
     snap,
+    yum_logs,
     zypp_history,
 )
+from watchman_mcp.machine.log_years import LocalTimes
 from watchman_mcp.machine.logs import Line
 
 Found = tuple[list[Any], int]
@@ -36,6 +38,7 @@ _HEADER = header_of(Rpm("app", "1:2.0-1", ("lib >= 1", "(a or b)"), ("thing",), 
 _NUMBERED = _HEADER[:255] + b"\1" + _HEADER[256:]
 """The names of its files say that they are numbers."""
 _PRESENT = {("a", "noarch"): {"1-1"}, ("lib", "x86_64"): {"1:2-1"}}
+_TIMES = LocalTimes(ZONE, {(1, 1): datetime(2026, 1, 2)})
 _QUERY = (
     b"N 'app' '1' '2.0' '1' 'noarch' 1767225600 1024 'app-2.0-1.src.rpm' 'it'\\''s' 'm:s:1:c'\n"
     b"P 'app' 8 '1:2.0-1'\nR '(a or b if c)' 0 ''\nR '/bin/sh' 0 ''\n"
@@ -122,7 +125,7 @@ def _apt_history(content: bytes) -> object:
 
 def _upgradable(content: bytes) -> object:
     lines = text_of(content).splitlines()
-    found, unreadable = apt_updates.read_upgradable(lines)
+    found, unreadable = apt_updates.read_upgradable(lines, marked=True)
     silent = [line for line in lines if not line.strip() or line.startswith("Listing")]
     assert len(found) + unreadable >= len(lines) - len(silent)
     assert all(one.name and one.version for one in found)
@@ -143,7 +146,7 @@ def _receipt(content: bytes) -> object:
 
 
 def _dnf(lines: Iterable[Line]) -> Found:
-    log = dnf_logs.DnfLog("dnf", _PRESENT, frozenset({"kernel"}))
+    log = dnf_logs.DnfLog("dnf", _PRESENT, frozenset({"kernel"}), _TIMES)
     told = [(one.at, one.change, one.run, one.nth) for one in log.told(lines)]
     assert all(change.name for _, change, *_ in told)
     assert log.place is None or log.place.text is not None
@@ -152,7 +155,7 @@ def _dnf(lines: Iterable[Line]) -> Found:
 
 def _yum(lines: Iterable[Line]) -> Found:
     lines = list(lines)
-    log = dnf_logs.YumLog(dpkg.Clock(ZONE), {(1, 1): datetime(2026, 1, 2)})
+    log = yum_logs.YumLog(dpkg.Clock(ZONE), {(1, 1): datetime(2026, 1, 2)})
     told = [(one.at, one.change, one.nth) for one in log.told(lines)]
     # Each line tells a change, is counted, or is blank.
     assert len(told) + log.unreadable == sum(bool(line.text.strip("\0 \r")) for line in lines)
@@ -271,8 +274,12 @@ READERS = (
     Reader("brew.read_timestamp", of_text(brew.read_timestamp), (b"20240102030405.678", b"20240102030405")),
     Reader("brew.BrewLog.changes", of_log(_brew_log, "* /opt/Cellar/a/1: 2 files"), cases("brew", "*.log")),
     Reader("dnf_logs.DnfLog.told", of_log(_dnf, "2026-0"), cases("rpm", "*dnf.rpm.log", "*dnf5.log")),
-    Reader("dnf_logs.read_commands", lambda c: dnf_logs.read_commands(lines_of(c)), cases("rpm", "*dnf.log")),
-    Reader("dnf_logs.YumLog.told", of_log(_yum, "?"), cases("rpm", "*yum.log")),
+    Reader(
+        "dnf_logs.read_commands",
+        lambda c: dnf_logs.read_commands(lines_of(c), _TIMES),
+        cases("rpm", "*dnf.log"),
+    ),
+    Reader("yum_logs.YumLog.told", of_log(_yum, "?"), cases("rpm", "*yum.log")),
     Reader("dnf_logs.read_named", _named, (b"app-1:2.0-1.noarch", b"1:python3.11-libs-3.11-1.el9.x86_64")),
     Reader("zypp_history.ZyppHistory.told", of_log(_zypp, "?"), cases("rpm", "*zypp/history")),
     Reader("zypp_history.read_automatic", of_text(zypp_history.read_automatic), (b"# none\nlib\n\nb # c\n",)),

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.collectors.test_rpm import TABLES_YUM, WORDS_YUM, YUM
 from tests.fuzz.reading import Reader, cases
 from tests.rigs.rpm import DATABASE, Rpm, pretend
-from watchman_mcp.machine import dnf_history, dpkg_files, identity, logs, rpm_database
+from watchman_mcp.machine import dnf_history, dpkg_files, identity, logs, rpm_database, yum_history
 from watchman_mcp.machine.files import Files
 
 _LOG = "/var/log/a.log"
@@ -31,6 +32,16 @@ _TABLES = """
 """
 
 
+_RUN_YUM = """
+    INSERT INTO trans_beg VALUES (1, 1000, '', 0), (2, 2000, '', NULL);
+    INSERT INTO trans_end VALUES (1, 1001, '', 1);
+    INSERT INTO trans_data_pkgs VALUES (1, 2, 'TRUE', 'Update'), (1, 1, 'TRUE', 'Updated');
+    INSERT INTO trans_data_pkgs VALUES (2, 3, 'FALSE', 'Erase');
+    INSERT INTO trans_cmdline VALUES (1, 'update');
+    INSERT INTO trans_error VALUES (1, 1, 'no room');
+"""
+
+
 def _at(path: str, read: Callable[[Files], object]) -> Callable[[bytes], object]:
     """The input is what this file holds, on a machine that has no other."""
 
@@ -47,6 +58,12 @@ def _at(path: str, read: Callable[[Files], object]) -> Callable[[bytes], object]
 def _history(files: Files) -> object:
     found = dnf_history.read_history(files, dnf_history.DNF4, 0)
     return [list(run.told({}, {"0": "root"})) for run in found.runs], found.requested
+
+
+def _yum_history(files: Files) -> object:
+    (path,) = yum_history.databases(files, "yum")
+    found = yum_history.read_yum(files, path, "yum", 0)
+    return [list(run.told({}, {"0": "root"})) for run in found.runs]
 
 
 def _log(files: Files) -> object:
@@ -79,6 +96,11 @@ def _dnf(place: Path) -> None:
         connection.executescript(f"PRAGMA page_size = 512; {_TABLES}")
 
 
+def _yum(place: Path) -> None:
+    with closing(sqlite3.connect(place / "history.sqlite")) as connection:
+        connection.executescript(f"PRAGMA page_size = 512; {TABLES_YUM}{WORDS_YUM}{_RUN_YUM}")
+
+
 def _rpm(place: Path) -> None:
     pretend(
         place, [Rpm(f"a{n}", "1-1", ("lib >= 1", "/bin/a"), ("lib",), files=("/bin/a",)) for n in range(3)]
@@ -86,6 +108,14 @@ def _rpm(place: Path) -> None:
 
 
 READERS = (
+    Reader(
+        "yum_history.read_yum",
+        _at(YUM, _yum_history),
+        (_made(_yum),),
+        "binary",
+        share=0.1,
+        with_=("dnf_history.say",),
+    ),
     Reader("dnf_history.read_history", _at(dnf_history.DNF4, _history), (_made(_dnf),), "binary", share=0.1),
     Reader(
         "dnf_history.read_reasons",

@@ -93,7 +93,8 @@ def _software(stanza: Stanza, known: Known, native: str) -> Software:
     size = stanza.get("Installed-Size", "")
     # apt counts what is built for all architectures among the machine's own.
     newer = known.updates.get((name, arch))
-    known_to_apt = f"{name}:{native if arch == 'all' else arch}"
+    own = arch in ("all", native)
+    automatic = f"{name}:{native if own else arch}" in known.automatic or (own and name in known.automatic)
     return Software(
         key=name,
         name=name,
@@ -103,7 +104,7 @@ def _software(stanza: Stanza, known: Known, native: str) -> Software:
         architecture=arch,
         source_package=stanza.get("Source", name).partition(" ")[0],
         installed_at=known.of(known.unpacked, stanza),
-        requested=known_to_apt not in known.automatic,
+        requested=not automatic,
         held=want == "hold",
         state=state,
         size_bytes=int(size) * 1024 if size.isdecimal() and len(size) < 16 else None,
@@ -170,7 +171,7 @@ def _updates(look: Look) -> dict[tuple[str, str | None], Update]:
     """What apt would upgrade; of a machine without apt nothing."""
     if not look.machine.files.exists(apt_updates.LISTS):
         return {}
-    return look.updates(apt_updates.DECIDING, apt_updates.ask)
+    return look.updates(apt_updates.DECIDING, apt_updates.asking(look.machine.files))
 
 
 def _services(look: Look) -> dict[str, list[str]]:

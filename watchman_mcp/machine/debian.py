@@ -51,9 +51,12 @@ def present(text: str, path: str, default: str = "") -> list[Stanza]:
 
 
 def read_automatic(text: str) -> frozenset[str]:
-    """NAME:ARCH of the packages that apt remembers to have come as dependencies."""
+    """NAME:ARCH of the packages that apt remembers to have come as dependencies.
+
+    Before its version 0.8 it knew but one architecture, and wrote none: these are a mere NAME.
+    """
     return frozenset(
-        f"{stanza.get('Package')}:{stanza.get('Architecture')}"
+        ":".join(stanza[field] for field in ("Package", "Architecture") if field in stanza)
         for stanza in stanzas(text)
         if stanza.get("Auto-Installed") == "1"
     )

@@ -161,19 +161,24 @@ def _read(connection: sqlite3.Connection, tables: set[str], first: int) -> Histo
         if by in found and number in found:
             found[by].replaces.append(found[number])
     for item in found.values():
-        _merge(item)
-    _say(runs, connection.execute(_SAID, (first,)) if "console_output" in tables else ())
+        merge(item)
+    say(runs, connection.execute(_SAID, (first,)) if "console_output" in tables else ())
     requested = {} if new else _reasons(connection.execute(items, (0,)))
     return History(list(runs.values()), requested)
 
 
+def person_of(user: int | None) -> int | None:
+    """The number of who logged in to begin a run; None for nobody."""
+    return None if user in _NOBODY else int(user or 0)
+
+
 def _runs(rows: Iterable[tuple[Any, ...]], new: bool) -> Iterator[Run]:
     for number, begin, end, user, command, state in rows:
-        person = None if user in _NOBODY else int(user)
         # dnf 4 keeps the words after its own name.
         words = None if not command else str(command) if new else f"dnf {command}"
         ended = None if end is None else moment(end)
-        yield Run("dnf5" if new else "dnf", int(number), moment(begin), ended, person, words, int(state or 0))
+        source, person = "dnf5" if new else "dnf", person_of(user)
+        yield Run(source, int(number), moment(begin), ended, person, words, int(state or 0))
 
 
 def _item(
@@ -195,14 +200,14 @@ def _item(
     )
 
 
-def _merge(item: Item) -> None:
+def merge(item: Item) -> None:
     """A version that gives way to another one of the same package is no removal."""
     if item.state != _FAILED:
         for old in item.replaces:
             old.replaced = old.replaced or (old.name, old.arch) == (item.name, item.arch)
 
 
-def _say(runs: Mapping[int, Run], said: Iterable[tuple[int, str]]) -> None:
+def say(runs: Mapping[int, Run], said: Iterable[tuple[int, str]]) -> None:
     """What went wrong in each run: what its scripts and rpm said, else that it failed."""
     for number, line in said:
         run = runs.get(number)
@@ -210,7 +215,7 @@ def _say(runs: Mapping[int, Run], said: Iterable[tuple[int, str]]) -> None:
             run.error = (f"{run.error}; {line}" if run.error else line)[:_LONGEST]
     for run in runs.values():
         if run.state == _FAILED and not run.error:
-            run.error = "dnf says that this run failed"
+            run.error = f"{run.source.rstrip('5')} says that this run failed"
 
 
 def _coming(item: Item) -> Change:

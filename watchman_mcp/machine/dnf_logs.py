@@ -1,32 +1,34 @@
-"""The logs of dnf 4, dnf 5 and yum, for where no transaction database tells; lines in, changes out."""
+"""The logs of dnf, for where no transaction database tells; lines in, changes out."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import MAXYEAR, UTC, datetime, timedelta, tzinfo
-from pathlib import PurePath
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from watchman_mcp.machine.dpkg import Clock, written
-from watchman_mcp.machine.files import Files
+from watchman_mcp.machine.dpkg import written
+from watchman_mcp.machine.log_years import STAMP, LocalTimes
 from watchman_mcp.machine.logs import Line
 from watchman_mcp.machine.rpm_changes import Change, Present, Told, kind_of, numbered
 
 DNF_LOG = "/var/log/dnf.rpm.log"
 DNF_COMMANDS = "/var/log/dnf.log"
 DNF5_LOG = "/var/log/dnf5.log"
-YUM_LOG = "/var/log/yum.log"
 
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d{4})) (?:\[\d+\] )?([A-Z]+) (.*)")
-_LOOKS_STAMPED = re.compile(r"\d{4}-\d|.*(?:SUBDEBUG|RPM callback)")
+_LOCAL = re.compile(rf"{STAMP} ([A-Z]+) (.*)", re.ASCII)
+"""A line of dnf 1."""
+_LOOKS_STAMPED = re.compile(rf"\d{{4}}-\d|{STAMP} [A-Z]+ |.*(?:SUBDEBUG|RPM callback)", re.ASCII)
 _NAMED = re.compile(
     r"(?:(?P<before>\d+):)?(?P<name>[^\s:]+)-(?:(?P<within>\d+):)?"
     r"(?P<version>[^\s:-]+-[^\s:-]+)\.(?P<arch>[^\s.:-]+)"
 )
 _BEGINNINGS = ("--- logging initialized ---", "--- DNF5 launched with arguments: ")
 _COMING = {"Installed": "install", "Upgrade": "update", "Downgrade": "downgrade", "Reinstall": "reinstall"}
-_TWINS = frozenset({"Upgraded", "Downgraded", "Reinstalled"})
+_TWINS = frozenset({"Upgraded", "Downgraded", "Reinstalled", "Cleanup"})
 _GOING = frozenset({"Erase", "Erased", "Removed", "Obsoleted"})
+_FIRST = {"Upgraded": "Upgrade", "Downgraded": "Downgrade", "Reinstalled": "Reinstall"}
+"""What dnf 1 and 2 call what comes; later ones, at another level, mean by it what goes."""
 _CALLBACK = re.compile(r'RPM callback (install stop|uninstall start|uninstall stop) "([^"]+)"')
 _CALLBACKS = {"install stop": "in", "uninstall start": "going", "uninstall stop": "out"}
 _FAILED = re.compile(
@@ -35,12 +37,6 @@ _FAILED = re.compile(
 _WRONG = re.compile(
     r"(?:error: .*|Error in \w+ scriptlet in rpm package \S+|RPM callback (?:unpack )?error .*)"
 )
-_YUM = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d) ([A-Z][A-Za-z-]+): (\S+)")
-_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
-_YUM_WORDS = {"Installed": "install", "Dep-Installed": "install", "Updated": "update", "Erased": "remove"}
-_YUM_WORDS |= {"Dep-Updated": "update", "Obsoleted": "remove"}
-_SLACK = timedelta(days=1)
 
 
 class Named(NamedTuple):
@@ -67,6 +63,9 @@ class _LoggedRun:
     command: str | None
     coming: dict[tuple[str, str], _Step] = field(default_factory=dict)
     steps: list[_Step] = field(default_factory=list)
+    said: set[tuple[str, Named]] = field(default_factory=set)
+    by_name: dict[str, list[_Step]] = field(default_factory=dict)
+    """Its steps, none of which failed yet, by the ways in which what went wrong names a package."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -80,6 +79,14 @@ def read_named(text: str) -> Named | None:
     return Named(found["name"], version, found["arch"])
 
 
+class _Entry(NamedTuple):
+    """What a line says, and when."""
+
+    at: datetime
+    level: str
+    text: str
+
+
 class DnfLog:
     """Follows dnf's log of rpm's steps, or dnf 5's log; each run begins with a line of its own.
 
@@ -89,11 +96,18 @@ class DnfLog:
     one before began, its `place`.
     """
 
-    def __init__(self, source: str, present: Present, several: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        source: str,
+        present: Present,
+        several: frozenset[str] = frozenset(),
+        times: LocalTimes | None = None,
+    ) -> None:
         self.unreadable = 0
         self._source = source
         self._several = several
         self._present = present
+        self._times = times
         self._run: _LoggedRun | None = None
 
     @property
@@ -103,22 +117,23 @@ class DnfLog:
 
     def told(self, lines: Iterable[Line]) -> Iterator[Told]:
         """The changes in the order in which they began, those of the last run as far as they are over."""
-        for line in lines:
-            found = _STAMPED.match(line.text.lstrip("\0"))
-            at = _moment(found[1]) if found else None
-            if found is None or at is None:
+        for line, entry in _entries(lines, self._times):
+            if entry is None:
                 # What scripts say goes on over several lines without a time.
                 self.unreadable += bool(_LOOKS_STAMPED.match(line.text))
-            elif found[3].startswith(_BEGINNINGS):
+            elif entry.text.startswith(_BEGINNINGS):
                 yield from self._close(over=True)
-                self._run = _LoggedRun(at, line, _launched(found[3]))
+                self._run = _LoggedRun(entry.at, line, _launched(entry.text))
             else:
-                self._run = self._run or _LoggedRun(at, line, None)
-                self._take(at, found[3])
+                self._run = self._run or _LoggedRun(entry.at, line, None)
+                self._take(entry)
         yield from self._close(over=False)
 
-    def _take(self, at: datetime, text: str) -> None:
+    def _take(self, entry: _Entry) -> None:
+        at, level, text = entry
         word, colon, rest = text.partition(": ")
+        if level == "INFO":
+            word = _FIRST.get(word, word)
         if callback := _CALLBACK.match(text):
             self._step(at, _CALLBACKS[callback[1]], callback[2])
         elif colon and (word in _COMING or word in _TWINS or word in _GOING):
@@ -132,26 +147,34 @@ class DnfLog:
         if package is None:
             self.unreadable += 1
             return
+        if (kind, package) in self._run.said:
+            return  # dnf 3 and 4 up to 4.2.8 write each line when the step begins and when it ends
+        self._run.said.add((kind, package))
         key = (package.name, package.arch)
         coming = self._run.coming.get(key)
         step = _Step(at, kind, package)
         if _comes(step):
             if package.name not in self._several:
                 self._run.coming[key] = step
-            self._run.steps.append(step)
-        elif coming and (kind in _TWINS or kind in ("going", "out")):
+            self._add(step)
+        elif coming and _gives_way(kind, coming.kind):
             coming.twin = package
         elif kind != "going":
-            self._run.steps.append(step)
+            self._add(step)
 
     def _fail(self, text: str) -> None:
         assert self._run is not None
         self._run.errors.append(text)
         if found := _FAILED.match(text):
-            for step in self._run.steps:
-                name, version, arch = step.package
-                full = f"{name}-{(version or '').rpartition(':')[2]}.{arch}"
-                step.failed = step.failed or found[1] == name or found[2] == full
+            for step in self._run.by_name.pop(found[1] or found[2], ()):
+                step.failed = True
+
+    def _add(self, step: _Step) -> None:
+        assert self._run is not None
+        name, version, arch = step.package
+        self._run.steps.append(step)
+        for called in (name, f"{name}-{(version or '').rpartition(':')[2]}.{arch}"):
+            self._run.by_name.setdefault(called, []).append(step)
 
     def _close(self, *, over: bool) -> Iterator[Told]:
         if (run := self._run) is None:
@@ -169,6 +192,13 @@ class DnfLog:
         there = self._present.get((name, arch), set())
         alone = len(there) == 1 or name in self._several
         return version in there and (step.kind == "Installed" or (step.kind == "in" and alone))
+
+
+def _gives_way(kind: str, coming: str) -> bool:
+    """Whether a step is that of the version that another one replaces, by what the log calls both."""
+    if kind == "Erased":  # so dnf 1 and 2 call it, where the other is no newer one
+        return coming in ("Downgrade", "Reinstall")
+    return kind in _TWINS or kind in ("going", "out")
 
 
 def _comes(step: _Step) -> bool:
@@ -199,82 +229,39 @@ def _launched(text: str) -> str | None:
     return found[1] if found else None
 
 
-def read_commands(lines: Iterable[Line]) -> list[tuple[datetime, str]]:
-    """When dnf 4 was called and how, as its general log says."""
-    found: list[tuple[datetime, str]] = []
-    for line in lines:
-        stamped = _STAMPED.match(line.text)
-        if stamped and stamped[3].startswith("Command: ") and (at := _moment(stamped[1])):
-            found.append((at, stamped[3].partition(": ")[2].strip()))
-    return found
+def read_commands(lines: Iterable[Line], times: LocalTimes | None = None) -> list[tuple[datetime, str]]:
+    """When dnf was called and how, as its general log says."""
+    return [
+        (entry.at, entry.text.partition(": ")[2].strip())
+        for _, entry in _entries(lines, times)
+        if entry and entry.text.startswith("Command: ")
+    ]
 
 
-class YumLog:
-    """Reads yum's log, whose times have neither year nor zone; the times of its files say more."""
+def _entries(lines: Iterable[Line], times: LocalTimes | None) -> Iterator[tuple[Line, _Entry | None]]:
+    """What each line says; None if it has no time of its own.
 
-    def __init__(self, clock: Clock, written: Mapping[tuple[int, int], datetime]) -> None:
-        self.unreadable = 0
-        self.place: tuple[Line, int] | None = None
-        """Where the last second begins, and the clock's fold there."""
-        self._clock = clock
-        self._written = written
-
-    def told(self, lines: Iterable[Line]) -> Iterator[Told]:
-        """The changes, oldest first."""
-        return numbered(self._told(lines))
-
-    def _told(self, lines: Iterable[Line]) -> Iterator[Told]:
-        last = ""
-        for line, text in self._dated(lines):
-            found, stamp = _YUM.match(text[5:]), ""
-            try:
-                if found is None:
-                    raise ValueError(text)
-                stamp = f"{text[:4]}-{_MONTHS[found[1]]:02}-{int(found[2]):02} {found[3]}"
-                at = self._clock.moment(stamp)[0]
-                if found[4] not in _YUM_WORDS:
-                    raise ValueError(found[4])
-            except (ValueError, KeyError):
-                self.unreadable += bool(text[5:].strip("\0 \r"))
-                continue
-            if stamp != last:
-                last, self.place = stamp, (line, self._clock.fold)
-            package = read_named(found[5]) or Named(found[5], None, "")
-            yield Told(at, Change(_YUM_WORDS[found[4]], package.name, package.arch, None, package.version))
-
-    def _dated(self, lines: Iterable[Line]) -> list[tuple[Line, str]]:
-        """The lines with their year before them, which is found from the end: time does not run backwards."""
-        found: list[tuple[Line, str]] = []
-        latest: datetime | None = None
-        for line in reversed(list(lines)):
-            written = self._written.get((line.origin.inode, line.origin.device))
-            limit = min((one for one in (latest, written) if one), default=None)
-            local = _latest(line.text, limit) if limit else None
-            latest = local or latest
-            found.append((line, f"{local.year if local else 0:04} {line.text}"))
-        return found[::-1]
-
-
-def written_at(files: Files, path: str, zone: tzinfo) -> dict[tuple[int, int], datetime]:
-    """When each file beside a log was last written to, in the local time of its lines.
-
-    Raises: Absent, Denied, Broken.
+    The year of those of dnf 1 is known from what follows them, so that these alone are held until then.
     """
-    entries = files.entries(PurePath(path).parent)
-    times = {(one.inode, one.device): datetime.fromtimestamp(one.mtime, zone) for one in entries}
-    return {file: at.replace(tzinfo=None) for file, at in times.items()}
+    held: list[Line] = []
+    for line in lines:
+        line = line._replace(text=line.text.lstrip("\0"))
+        found = _STAMPED.match(line.text)
+        if times and (held or _LOCAL.match(line.text)) and not found:
+            held.append(line)
+            continue
+        at = _moment(found[1]) if found else None
+        if times and held:
+            yield from _local_entries(held, times, at)
+            held = []
+        yield line, _Entry(at, found[2], found[3]) if found and at else None
+    if times:
+        yield from _local_entries(held, times, None)
 
 
-def _latest(text: str, limit: datetime) -> datetime | None:
-    """The latest moment before `limit`, or little after it, that the beginning of a line may mean."""
-    found = _YUM.match(text)
-    if found is None or found[1] not in _MONTHS:
-        return None
-    for year in range(min(limit.year + 1, MAXYEAR), max(limit.year - 9, 0), -1):
-        try:
-            at = datetime.fromisoformat(f"{year}-{_MONTHS[found[1]]:02}-{int(found[2]):02} {found[3]}")
-        except ValueError:
-            continue  # the 29th of February is not in every year
-        if at <= limit + _SLACK:
-            return at
-    return None
+def _local_entries(
+    lines: list[Line], times: LocalTimes, before: datetime | None
+) -> Iterator[tuple[Line, _Entry | None]]:
+    for line, at in zip(lines, times.moments(lines, before), strict=True):
+        found = _LOCAL.match(line.text)
+        yield line, _Entry(at, found[4], found[5]) if found and at else None

@@ -27,6 +27,7 @@ _CLOSING = frozenset("icn")
 _COMING = frozenset({"install", "upgrade"})
 _GOING = frozenset({"remove", "purge", "disappear"})
 _STEPS = _COMING | _GOING
+_NONE = re.compile("<[^<>]*>")
 _IDLE = frozenset({"startup", "configure", "trigproc", "conffile"})
 
 
@@ -129,12 +130,12 @@ class DpkgLog:
             elif text.startswith("status ", WORD):
                 if text[_STATE : _STATE + 1] not in _CLOSING:
                     self.unreadable += text.find(" ", _STATE) < 0
-                elif len(words := text.split()) != 6:
+                elif len(words := _words(text)) != 6:
                     self.unreadable += 1
                 elif step := self._close(words[3], words[4], words[5]):
                     yield step
             else:
-                words = text.split()
+                words = _words(text)
                 if self._settling and words[2:4] != ["purge", self._settling]:
                     yield self._open.pop(self._settling)
                     self._settling = ""
@@ -255,6 +256,11 @@ class DpkgLog:
         while step.earlier and self._holds(step.earlier):
             step = step.earlier
         return step
+
+
+def _words(text: str) -> list[str]:
+    """The words of a line; what stands for no version is one, though in some languages it has blanks."""
+    return (_NONE.sub("<>", text) if "<" in text else text).split()
 
 
 def _version(word: str) -> str | None:

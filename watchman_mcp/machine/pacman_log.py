@@ -31,11 +31,15 @@ _VERBS = ("installed ", "reinstalled ", "removed ", "upgraded ", "downgraded ")
 _KEPT = re.compile(
     r"(?:warning: )?(?:extracting )?(?P<path>/.*?) (?:installed |saved |created )?as (?P<kept>/.*)"
 )
+_GOES_ON = re.compile(r"filesystem: [\d:]+  package: [\d:]+", re.ASCII)
+"""The second line of a warning that a directory's permissions or owner differ."""
 _KINDS = (".pacnew", ".pacsave", ".pacorig")
 _TELLERS = ("", "ALPM", "PACMAN")
 """Who tells changes: nobody is named before 4.1, and pacman itself before its library."""
 _SCRIPT = "ALPM-SCRIPTLET"
 _ENDS = ("transaction completed", "transaction interrupted", "transaction failed")
+_GOES_ON_WITH = "starting full system upgrade"
+"""What a run says that upgraded some packages, such as keys or itself, before all others."""
 
 
 class Kept(NamedTuple):
@@ -95,6 +99,8 @@ class PacmanLog:
         self._unended = 0
         """Lines of a command line whose end was not seen yet."""
         self._committing = False
+        self._over = False
+        """Whether the run that is known has ended, unless it goes on."""
         self._errors: list[str] = []
         self._kept: list[Kept] = []
 
@@ -148,7 +154,7 @@ class PacmanLog:
             ended = text.endswith("'")
             self._command += "\n" + text.removesuffix("'")
             self._unended = 0 if ended else self._unended + 1
-        elif text.strip():
+        elif text.strip() and not _GOES_ON.fullmatch(text):
             self.unreadable += 1
 
     def _tell(self, caller: str, said: str) -> Change | None:
@@ -156,19 +162,22 @@ class PacmanLog:
             self._open()
             self._command = said.removeprefix("Running '").removesuffix("'")
             self._unended = 0 if said.endswith("'") and len(said) > len("Running '") else 1
+        elif said == _GOES_ON_WITH:
+            self._over = False
         elif caller == "PACMAN" and not said.startswith(_VERBS):
             pass  # what it is about to do, and what it did besides
         elif said == "transaction started":
-            if self._begun is None or self._committing:
+            if self._begun is None or self._committing or self._over:
                 self._open()
             self._committing = True
         elif said in _ENDS:
-            self._close()
+            self._over, self._committing = True, False
+            self._errors, self._kept = [], []
         elif match := _CHANGE.fullmatch(said) or _STEP.fullmatch(said):
             return self._change(match)
         elif caller and said.startswith(_VERBS):
             self.unreadable += 1
-        elif self._begun:
+        elif self._begun and not self._over:
             self._note(said)
         return None
 
@@ -182,7 +191,8 @@ class PacmanLog:
         self._run = f"pacman:{self._moment.written}" + (f".{nth}" if nth else "")
 
     def _close(self) -> None:
-        self._begun, self._run, self._command, self._committing = None, None, None, False
+        self._begun, self._run, self._command = None, None, None
+        self._committing = self._over = False
         self._errors, self._kept = [], []
 
     def _note(self, said: str) -> None:
@@ -204,9 +214,10 @@ class PacmanLog:
         content = (kind, found["name"], previous, version)
         nth = self._moment.equal.get(content, 0)
         self._moment.equal[content] = nth + 1
+        run, command = (None, None) if self._over else (self._run, self._command or None)
         error, kept = "; ".join(self._errors) or None, tuple(self._kept)
         self._errors, self._kept = [], []
         return Change(
             f"package_{kind}", found["name"], previous, version,
-            self._moment, nth, self._run, self._command or None, error, kept,
+            self._moment, nth, run, command, error, kept,
         )  # fmt: skip

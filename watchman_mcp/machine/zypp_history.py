@@ -21,6 +21,11 @@ RUN_TIME = timedelta(days=1)
 """What comes so long after a command is not of its run."""
 
 _FIELD = re.compile(r"(?<!\\)\|")
+_ABOUT = re.compile(
+    r"# \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ (?:(?:install|remov)ed ok|(install|remove) failed)", re.ASCII
+)
+"""What a comment is about: the package of the next line, or one that has no line, for it failed."""
+_WRONG = re.compile(r"# (error:.*|warning: .* scriptlet failed.*)")
 _OTHERS = frozenset({"radd", "rremove", "ralias", "rurl", "patch", "stamp", "NONE", "pinstall"})
 """Lines about repositories, patches and the like, which change no package."""
 
@@ -59,6 +64,8 @@ class ZyppHistory:
         self._known = known
         self._install_only = install_only
         self._command: _Command | None = None
+        self._failed = False
+        """Whether the comments are about a package that was not installed or removed."""
         self._errors: list[str] = []
 
     def known_there(
@@ -91,8 +98,7 @@ class ZyppHistory:
         for line in lines:
             text = line.text.strip("\0\r")
             if text.startswith("#"):
-                if text.startswith("# error:"):
-                    self._errors.append(text[2:])
+                self._note(text)
                 continue
             fields = _FIELD.split(text)
             try:
@@ -102,7 +108,14 @@ class ZyppHistory:
                 continue
             if told:
                 yield told
-            self._errors = []
+            self._errors, self._failed = [], False
+
+    def _note(self, text: str) -> None:
+        """What rpm says of a package stands before its line."""
+        if about := _ABOUT.fullmatch(text):
+            self._errors, self._failed = [], about[1] is not None
+        elif not self._failed and (wrong := _WRONG.fullmatch(text)):
+            self._errors.append(wrong[1])
 
     def _entry(self, line: Line, fields: list[str]) -> Told | None:
         at = self._clock.moment(fields[0])[0]

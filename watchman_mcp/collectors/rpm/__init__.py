@@ -2,8 +2,9 @@
 
 They are zypper's where libzypp is at home, else dnf's. Kernels and others that are installed beside their
 older versions have their version as location; of any other package the version that was installed last is
-told. What happened is told by dnf's transaction databases and libzypp's history, or where no database can be
-read by the logs of dnf and yum. Newer versions are those that dnf or zypper knows without fetching anything.
+told. What happened is told by the transaction databases of dnf and yum and by libzypp's history, or where no
+database can be read by the logs of dnf and yum. Newer versions are those that dnf or zypper knows without
+fetching anything.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import NamedTuple
 from watchman_mcp.collectors import Collector, Look, Seen, minutes, offered
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.dnf_history import DNF4, DNF5, REASONS5, read_reasons
-from watchman_mcp.machine.dnf_logs import DNF5_LOG, DNF_LOG, YUM_LOG
+from watchman_mcp.machine.dnf_logs import DNF5_LOG, DNF_LOG
 from watchman_mcp.machine.rpm import Package, install_only, needs, newest
 from watchman_mcp.machine.rpm_database import BACKENDS, PLACES, find_database, read_database
 from watchman_mcp.machine.rpm_files import Brought, brought, owners
 from watchman_mcp.machine.rpm_locks import Locked
 from watchman_mcp.machine.rpm_managers import CACHES, LOCKS, ZYPPER, Manager, manager_of, updates_of
 from watchman_mcp.machine.updates import Update
+from watchman_mcp.machine.yum_history import DIRECTORIES
+from watchman_mcp.machine.yum_logs import YUM_LOG
 from watchman_mcp.machine.zypp_history import AUTOMATIC, HISTORY, read_automatic
 from watchman_mcp.schema import Edge, path_of
 from watchman_mcp.schema.configs import ConfigFile
@@ -29,7 +32,7 @@ from watchman_mcp.schema.packages import DEPENDS_ON, OWNS, PROVIDES, Owner, Pack
 from watchman_mcp.schema.services import Service
 from watchman_mcp.times import host_zone
 
-from .changes import Reasons, Teller, alone, of_dnf, of_yum, of_zypp
+from .changes import Reasons, Teller, alone, of_dnf, of_yum, of_zypp, people_of
 
 
 class Known(NamedTuple):
@@ -52,7 +55,9 @@ def collect(look: Look) -> Iterator[Seen]:
     manager = manager_of(files)
     teller = Teller(manager.name, packages, manager.install_only)
     requested: dict[tuple[str, str], bool] = {}
-    told = [*of_dnf(look, teller, requested)]
+    zone = host_zone(look.machine.root)
+    people = people_of(look)
+    told = [*of_dnf(look, teller, people, requested, zone)]
     with alone(look, REASONS5):
         requested |= read_reasons(files)
     shown = newest(packages, teller.install_only)
@@ -67,8 +72,7 @@ def collect(look: Look) -> Iterator[Seen]:
     yield from _brought(look, dict(zip(map(_key, shown), paths, strict=True)))
     for one in told:
         yield teller.record("dnf", one)
-    zone = host_zone(look.machine.root)
-    yield from of_yum(look, teller, zone)
+    yield from of_yum(look, teller, people, zone)
     yield from of_zypp(look, teller, zone)
 
 
@@ -163,13 +167,14 @@ def _software(package: Package, teller: Teller, known: Known) -> Software:
 
 
 STATE = tuple(f"{place}/{name}" for place in PLACES for name in BACKENDS)
-HISTORIES = (DNF4, f"{DNF4}-wal", DNF5, f"{DNF5}-wal", DNF_LOG, DNF5_LOG, YUM_LOG, HISTORY)
+DATABASES = (DNF4, f"{DNF4}-wal", DNF5, f"{DNF5}-wal", *DIRECTORIES.values())
+HISTORIES = (*DATABASES, DNF_LOG, DNF5_LOG, YUM_LOG, HISTORY)
 collector = Collector(
     collect,
     (Software, DEPENDS_ON, PROVIDES, OWNS, PackageIndex),
     minutes(10),
     (*STATE, *HISTORIES, REASONS5, AUTOMATIC, *CACHES, *LOCKS),
-    version=2,
+    version=3,
     logged=True,
     managers=("dnf", "zypper"),
     owner=owner,
