@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,46 @@ def test_the_three_versions_of_a_status_file_say_the_same() -> None:
     assert (bob.address, list(bob.networks)) == ("[2001:db8::2]:40423", ["10.8.0.3"])
 
 
-def test_a_client_whose_user_name_holds_a_comma_is_counted_not_misread() -> None:
-    status = read_status(VERSION_2.replace(",b,1,1", ",b,b,1,1"))
+@pytest.mark.usefixtures("utc")
+def test_a_client_whose_name_holds_a_comma_is_told_where_the_numbers_of_its_line_tell_which() -> None:
+    plain, first = read_status(VERSION_1), read_status(VERSION_1.replace("bob,", "Roe, Bob,"))
+    user = read_status(VERSION_2.replace(",b,1,1", ",Roe, b,1,1"))
+    second = read_status(VERSION_2.replace(",bob,", ",Roe, Bob,"))
+
+    assert user == plain
+    assert [client.name for client in first.clients] == ["alice", "Roe, Bob"]
+    assert first == second
+    assert list(first.clients[1].networks) == ["10.8.0.3"]
+
+
+def test_a_name_that_is_made_to_look_like_the_rest_of_its_line_is_counted_not_misread() -> None:
+    forged = "bob,192.0.2.9:1,10.8.0.9,,7,7,x,1,bob"
+    line = next(line for line in VERSION_2.split("\n") if line.startswith("CLIENT_LIST,bob"))
+    status = read_status(VERSION_2.replace(line, line.replace(",b,1,1", f",{'b,' * 9}b,1,1"), 1))
 
     assert [client.name for client in status.clients] == ["alice"]
     assert status.unreadable == 1
+    status = read_status(VERSION_2.replace("CLIENT_LIST,bob,", f"CLIENT_LIST,{forged},", 1))
+    assert [client.name for client in status.clients] == ["alice"]
+    assert status.unreadable == 1
+
+
+def test_a_client_without_a_certificate_is_told_by_its_user_or_its_address_once_it_is_let_in() -> None:
+    by_user = VERSION_2.replace(",bob,", ",UNDEF,")
+    without = read_status(VERSION_1.replace("bob,", "UNDEF,"))
+    outside = read_status(VERSION_1.replace("bob,", "UNDEF,").partition("ROUTING TABLE")[0])
+
+    assert [client.name for client in read_status(by_user).clients] == ["alice", "b"]
+    assert [client.name for client in without.clients] == ["alice", "[2001:db8::2]:40423"]
+    assert [client.name for client in outside.clients] == ["alice"]
+
+
+def test_an_address_of_openvpn_2_7_is_told_without_its_protocol_and_a_card_is_no_network() -> None:
+    text = VERSION_2.replace("192.0.2.2:", "tcp4-server:192.0.2.2:").replace("[2001", "udp6:[2001")
+    status = read_status(text.replace("192.168.4.0/24", "0a:00:00:00:00:1f@0"))
+
+    assert [client.address for client in status.clients] == ["192.0.2.2:40422", "[2001:db8::2]:40423"]
+    assert [list(client.networks) for client in status.clients] == [["10.8.0.2"], ["10.8.0.3"]]
 
 
 def test_a_busy_server_is_read_within_seconds() -> None:
@@ -144,6 +180,17 @@ auth-user-pass secret
         "server": ["10.8.0.0", "255.255.255.0"],
     }
     assert "secret" not in str(found)
+
+
+def test_the_first_of_several_connections_is_the_remote() -> None:
+    text = "client\n<connection>\nremote a.example 1194 udp\n</connection>\n<connection>\n"
+
+    found = openvpn.read_configuration(
+        text + "remote b.example 443 tcp\n</connection>\n<ca>\n<connection>\n"
+        "dev secret\n</connection>\n</ca>\ndev tun\n"
+    )
+
+    assert found == {"remote": ["a.example", "1194", "udp"], "dev": ["tun"]}
 
 
 def test_a_command_line_is_read_without_what_else_it_says() -> None:
@@ -385,6 +432,27 @@ def test_a_tailscale_that_is_stopped_has_tunnels_that_are_down() -> None:
     assert {t.status for t in tailscale.read_status(json.dumps(told))} == {"down"}
 
 
+def test_a_peer_whose_key_has_expired_is_down_though_it_is_online() -> None:
+    told = json.loads((SAMPLES / "tailscale_status.json").read_text())
+    told["Peer"]["nodekey:aaaa"] |= {"Expired": True, "KeyExpiry": "2026-11-01T00:00:00Z"}
+
+    assert [t.status for t in tailscale.read_status(json.dumps(told))] == ["down", "stale", "active"]
+
+
+def test_the_first_versions_of_tailscale_tell_by_handshakes_who_is_there() -> None:
+    now = datetime.now(UTC).isoformat()
+    peers = {
+        "a1": {"HostName": "desk", "TailAddr": "100.64.0.2", "LastHandshake": now, "Relay": "", "RxBytes": 5},
+        "b2": {"HostName": "phone", "TailAddr": "", "LastHandshake": "0001-01-01T00:00:00Z"},
+    }
+    told = tailscale.read_status(json.dumps({"BackendState": "", "Peer": peers}))
+
+    assert [(t.peer, t.status, t.allowed) for t in told] == [
+        ("desk", "active", ("100.64.0.2",)),
+        ("phone", "stale", ()),
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"BackendState": 1, "Peer": [1]}', "[" * 100_000])
 def test_another_shape_of_tailscale_is_broken(text: str) -> None:
     with pytest.raises(Broken):
@@ -468,6 +536,18 @@ def test_an_ipsec_tunnel_is_active_where_there_are_associations_both_ways() -> N
         ],
         0,
     )  # fmt: skip
+
+
+def test_addresses_of_ipv6_that_end_in_zeros_are_told_whole() -> None:
+    ends = {"192.0.2.1": "2001:db8::", "192.0.2.2": "2001:db8:1::", "10.2.0.0/24": "2001:db8:2::/48"}
+    policies, states = POLICIES, STATES
+    for old, new in ends.items():
+        policies, states = policies.replace(old, new), states.replace(old, new)
+
+    (tunnel, _), unreadable = ipsec.read_tunnels(policies, states + "src :: dst 2001:db8:1::\n\tproto esp\n")
+
+    assert (tunnel.endpoint, tunnel.status, tunnel.sent) == ("2001:db8:1::", "active", 2048)
+    assert unreadable == 0
 
 
 def test_more_bytes_than_can_be_kept_are_not_told() -> None:

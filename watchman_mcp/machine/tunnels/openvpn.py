@@ -69,12 +69,15 @@ def read_words(words: Iterable[str]) -> Options:
 
 
 def read_configuration(text: str) -> Options:
-    """The same options of a configuration file; what stands within tags, such as keys, is passed over."""
+    """The same options of a configuration file; what stands within tags, such as keys, is passed over.
+
+    Those of a connection, of which several are tried in turn, are no keys.
+    """
     options: Options = {}
     within = ""
     for line in text.split("\n"):
         tag = _INLINE.fullmatch(line.strip())
-        if tag is not None:
+        if tag is not None and tag[2] != "connection":
             within = "" if tag[1] else within or tag[2]
         elif not within:
             words = _words(line)
