@@ -14,7 +14,7 @@ from watchman_mcp.machine.commands import Commands
 
 from . import ACTIVE, DOWN, Tunnel
 
-_HEAD = re.compile(r"src (\S+) dst (\S+)\b")
+_HEAD = re.compile(r"src (\S+) dst (\S+)")
 _TEMPLATE = re.compile(r"\ttmpl src (\S+) dst (\S+)")
 _BYTES = re.compile(r"\s+([0-9]{1,18})\(bytes\),")
 _MOST = 2**63 - 1
