@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import dns.flags
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.dns_servers import NameServer, address, merged
 from watchman_mcp.machine.dns_servers.asking import Check, ask, checked
-from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
+from watchman_mcp.machine.dns_servers.dnsmasq import Settings, at_work, counts, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
 from watchman_mcp.machine.dns_servers.providers import PROVIDERS
 from watchman_mcp.machine.dns_servers.resolved import resolved_servers
@@ -167,6 +168,56 @@ def test_a_server_named_twice_is_one_with_all_its_names() -> None:
     )
 
     assert [server.domains for server in found] == [("~a", "~b"), ("a",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "endings", "read"),
+    [
+        ("lan.conf", (), True),
+        ("lan.conf~", (), False),
+        (".lan", (), False),
+        ("#lan#", (), False),
+        ("lan.conf.rpmsave", (".rpmnew", ".rpmsave"), False),
+        ("lan.conf.rpmsave", (), True),
+        ("lan.conf", ("*.conf",), True),
+        ("README", ("*.conf",), False),
+        ("README", ("*",), True),
+    ],
+)
+def test_dnsmasq_reads_the_files_that_its_folder_is_named_for(
+    name: str, endings: tuple[str, ...], read: bool
+) -> None:
+    assert counts(name, endings) is read
+
+
+@pytest.mark.parametrize(
+    ("words", "usual"),
+    [
+        ("-x /run/dnsmasq.pid -7 /etc/dnsmasq.d,.dpkg-dist", True),
+        ("-k -C /etc/dnsmasq.conf", True),
+        ("--conf-file=/var/lib/libvirt/dnsmasq/default.conf --leasefile-ro", False),
+        ("--conf-file /dev/null -u lxc-dnsmasq", False),
+        ("-C/srv/other.conf", False),
+    ],
+)
+def test_a_dnsmasq_of_libvirt_does_not_read_the_usual_configuration(
+    tmp_path: Path, words: str, usual: bool
+) -> None:
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "comm").write_text("dnsmasq\n")
+    (process / "cmdline").write_text("\0".join(["/usr/sbin/dnsmasq", *words.split(), ""]))
+
+    assert at_work("/etc/dnsmasq.conf", str(tmp_path)) is usual
+
+
+def test_a_server_of_dnsmasq_has_the_interface_that_is_named_beside_an_address() -> None:
+    settings = Settings()
+
+    read_dnsmasq("server=192.0.2.1@eth1@192.0.2.9#55\nrev-server=10.0.0.0/8\n", settings)
+
+    assert [(one.ip, one.interface) for one in settings.servers] == [("192.0.2.1", "eth1")]
+    assert settings.unreadable == 0
 
 
 def test_ten_thousand_servers_of_dnsmasq_are_read_within_seconds() -> None:
