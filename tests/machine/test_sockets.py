@@ -234,6 +234,8 @@ def test_the_unit_of_a_process_is_the_one_that_systemd_would_name(text: str, uni
         f"/kubepods.slice/kubepods-pod1.slice/crio-{ID}.scope",
         f"/kubepods/burstable/pod1/{ID}",
         f"/system.slice/nerdctl-{ID}.scope",
+        f"/kubepods-burstable-pod1_2.slice:cri-containerd:{ID}",
+        f"/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}",
         f"/../{ID}",
     ],
 )

@@ -7,8 +7,11 @@ import re
 from collections.abc import Collection
 
 _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap|slice)")
-_CONTAINER = re.compile(r"(?:[a-z][a-z-]*-)?([0-9a-f]{64})(?:\.scope)?")
-"""docker, podman (libpod-), containerd, CRI-O (crio-) and Kubernetes; with cgroupfs the bare id."""
+_CONTAINER = re.compile(r"(?:[a-z][a-z-]*-|[^:]+\.slice:[a-z-]+:)?([0-9a-f]{64})(?:\.scope)?")
+"""docker, podman (libpod-), containerd, CRI-O (crio-) and Kubernetes; with cgroupfs the bare id.
+
+Where containerd is told of systemd and runc is not, the name has colons.
+"""
 _MONITOR = re.compile(r"(?:[a-z-]*-)?conmon-[0-9a-f]{64}(?:\.scope)?")
 """podman's and CRI-O's process beside a container."""
 MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
