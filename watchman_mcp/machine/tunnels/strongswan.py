@@ -17,6 +17,8 @@ _QUESTIONS = {"list-conns": "list-conn", "list-sas": "list-sa"}
 _WORKING = frozenset({"INSTALLED", "UPDATING", "REKEYING", "REKEYED"})
 """States of an association that carries something."""
 _EVERYTHING = frozenset({"0.0.0.0/0", "::/0"})
+_SOME = ("mark-out", "if-id-out")
+"""It takes only packets with such a mark, or of such an interface: which those are, routes tell."""
 _MANY = re.compile(r"[%/]|^[0-9a-fA-F.:]+-[0-9a-fA-F.:]+$")
 """An address for anyone, of a network, or from one to another one."""
 _MOST = 2**63 - 1
@@ -95,20 +97,29 @@ def _connected(name: str, association: Section, connection: Section) -> Tunnel:
         endpoint=far or None,
         last_sign=moment_ago(min(quiet)) if quiet else None,
         allowed=networks,
-        carries=active and not _EVERYTHING.isdisjoint(networks),
+        carries=active and _carries(working),
         received=_sum(working, "bytes-in"),
         sent=_sum(working, "bytes-out"),
     )
+
+
+def _carries(working: list[Section]) -> bool | None:
+    """Whether all that leaves goes to the peer; None where that is not told."""
+    wide = [child for child in working if not _EVERYTHING.isdisjoint(_networks(child))]
+    if not wide:
+        return False
+    return None if all(any(_text(child, mark) for mark in _SOME) for child in wide) else True
 
 
 def _both(one: Tunnel, other: Tunnel) -> Tunnel:
     """Two associations with one peer, of which the older one may soon end, as one tunnel."""
     signs = [sign for sign in (one.last_sign, other.last_sign) if sign]
     first = one if one.status == ACTIVE else other
+    both = one.carries, other.carries
     return first._replace(
         last_sign=max(signs, default=None),
         allowed=tuple(dict.fromkeys([*one.allowed, *other.allowed])),
-        carries=bool(one.carries or other.carries),
+        carries=True if True in both else None if None in both else False,
         received=_added(one.received, other.received),
         sent=_added(one.sent, other.sent),
     )
