@@ -230,6 +230,29 @@ def test_clients_in_a_status_file_that_is_no_longer_written_are_stale(tmp_path: 
     assert {tunnel.status for tunnel in tunnels} == {"stale"}
 
 
+def test_a_status_file_that_is_being_written_says_that_clients_are_lost(tmp_path: Path) -> None:
+    cut = VERSION_2.partition("CLIENT_LIST,bob")[0]
+    tunnels, lost = served(tmp_path, cut)
+    (tmp_path / "other").mkdir()
+    nothing, lost_too = served(tmp_path / "other", "")
+
+    assert [tunnel.peer for tunnel in tunnels] == ["alice"]
+    assert nothing == []
+    assert lost == lost_too == ["the end of /etc/x.status, which is not written yet"]
+
+
+def test_a_client_that_came_back_from_the_same_place_is_one_tunnel(tmp_path: Path) -> None:
+    line = next(line for line in VERSION_2.split("\n") if line.startswith("CLIENT_LIST,bob"))
+    tunnels, _ = served(
+        tmp_path, VERSION_2.replace(line, f"{line}\n{line.replace('1795884707,b', '1795884709,b')}")
+    )
+
+    assert [(t.peer, t.connected_at) for t in tunnels] == [
+        ("alice", moment(1795884707)),
+        ("bob", moment(1795884709)),
+    ]
+
+
 def test_a_server_without_a_status_file_says_so_and_a_client_without_one_is_a_tunnel(tmp_path: Path) -> None:
     link = Link("tun0", "tun", True, True, False)
     server = openvpn.Process(7, {"server": ["10.8.0.0"], "dev": ["tun0"]}, "/", "tun0")
@@ -243,6 +266,18 @@ def test_a_server_without_a_status_file_says_so_and_a_client_without_one_is_a_tu
     told = Tunnel("openvpn", "active", "tun0", "vpn.example:1194", "vpn.example:1194")
     assert openvpn.tunnels_of(Files(tmp_path), client, [link]) == ([told], [])
     assert openvpn.tunnels_of(Files(tmp_path), waiting, [link])[0][0].status == "down"
+
+
+def test_an_interface_of_the_kernels_own_openvpn_is_that_of_a_process_that_holds_none(tmp_path: Path) -> None:
+    links = [Link(f"tun{n}", kind, True, True, False) for n, kind in enumerate(("ovpn", "ovpn-dco", "tun"))]
+    waiting = openvpn.Process(9, {"remote": ["vpn.example"], "dev": ["tun"]}, "/", None)
+
+    def told(*links: Link) -> list[tuple[str, str | None]]:
+        return [(t.status, t.interface) for t in openvpn.tunnels_of(Files(tmp_path), waiting, links)[0]]
+
+    assert told(links[0], links[2]) == [("active", "tun0")]
+    assert told(*links) == [("unknown", None)]
+    assert told(links[2]) == [("down", None)]
 
 
 def test_the_newest_state_counts_and_a_line_that_is_none_is_counted() -> None:
@@ -536,6 +571,45 @@ def test_an_ipsec_tunnel_is_active_where_there_are_associations_both_ways() -> N
         ],
         0,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "carries"),
+    [
+        ("\tdir out priority 375424 \n", "\tdir out priority 375424 ptype main \n", True),
+        ("\tdir out priority 375424 \n", "\tdir out priority 375424 \n\tmark 0x64/0xffffffff \n", None),
+        ("\tdir out priority 375424 \n", "\tdir out priority 375424 \n\tif_id 0x2a\n", None),
+        ("0.0.0.0/0 \n\tdir out", "0.0.0.0/0 proto tcp dport 179 \n\tdir out", False),
+    ],
+)
+def test_a_policy_for_some_packets_does_not_carry_everything(
+    old: str, new: str, carries: bool | None
+) -> None:
+    (tunnel, _), unreadable = ipsec.read_tunnels(POLICIES.replace(old, new), STATES)
+
+    assert (tunnel.status, tunnel.carries, unreadable) == ("active", carries, 0)
+
+
+def test_a_policy_may_leave_its_near_end_open() -> None:
+    policies = POLICIES.replace("tmpl src 192.0.2.1", "tmpl src 0.0.0.0")
+
+    (tunnel, _), _ = ipsec.read_tunnels(policies, STATES)
+
+    assert (tunnel.peer, tunnel.status, tunnel.sent) == ("192.0.2.2", "active", 2048)
+
+
+def test_two_hosts_in_transport_mode_are_told_by_their_policy() -> None:
+    policies = (
+        "src 192.0.2.1/32 dst 192.0.2.2/32 proto udp dport 1701 \n\tdir out priority 2080 \n"
+        "\ttmpl src 0.0.0.0 dst 0.0.0.0\n\t\tproto esp reqid 1 mode transport\n"
+        "src 0.0.0.0/0 dst 0.0.0.0/0 proto tcp dport 179 \n\tdir out priority 2080 \n"
+        "\ttmpl src 0.0.0.0 dst 0.0.0.0\n\t\tproto esp reqid 2 mode transport\n"
+    )
+
+    (tunnel,), _ = ipsec.read_tunnels(policies, STATES)
+
+    assert (tunnel.peer, tunnel.status, tunnel.carries) == ("192.0.2.2", "active", False)
+    assert (tunnel.allowed, tunnel.received) == (("192.0.2.2/32",), 1024)
 
 
 def test_addresses_of_ipv6_that_end_in_zeros_are_told_whole() -> None:

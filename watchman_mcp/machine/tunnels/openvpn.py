@@ -12,7 +12,7 @@ from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.running import running
 
-from . import ACTIVE, DOWN, FRESH, Link, Tunnel, moment, status_of
+from . import ACTIVE, DOWN, FRESH, UNKNOWN, Link, Tunnel, moment, status_of
 from .openvpn_management import CONNECTED, ask
 from .openvpn_status import Client, read_status
 
@@ -20,6 +20,8 @@ _WANTED = frozenset({"cd", "config", "dev", "mode", "remote", "server", "status"
 _INTERFACE = re.compile(rb"^iff:\s*(\S+)$", re.MULTILINE)
 _INLINE = re.compile(r"<(/?)([a-z0-9-]+)>")
 _TUN = "/dev/net/tun"
+_OFFLOADED = frozenset({"ovpn", "ovpn-dco"})
+"""Kinds of interfaces that belong to the kernel's own OpenVPN: no process holds their other end."""
 _FILE_CAP = 4 << 20
 Options = dict[str, list[str]]
 
@@ -113,13 +115,13 @@ def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[l
     lost: list[str] = []
     options = _settled(files, process, lost)
     interface = process.interface or next(iter(options.get("dev", [])), None)
-    link = next((one for one in links if one.name == interface), None)
+    link, among = _link(process, interface, links)
     up = link is not None and link.up
     path = next(iter(options.get("status", [])), "")
     endpoint = ":".join(options.get("remote", [])[:2]) or None
     single = Tunnel(
         "openvpn",
-        ACTIVE if up else DOWN,
+        ACTIVE if up else UNKNOWN if among else DOWN,
         link.name if link else None,
         endpoint or f"process {process.pid}",
         endpoint=endpoint,
@@ -136,10 +138,24 @@ def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[l
         return ([] if serves else [single]), lost  # it is not written yet
     if status.unreadable:
         lost.append(f"{status.unreadable} lines of {path}")
+    if not status.complete:  # it writes the file anew each time
+        lost.append(f"the end of {path}, which is not written yet")
     if not status.server:
+        if serves:
+            return [], lost
         return [single._replace(received=status.received, sent=status.sent)], lost
-    fresh = status_of(up, written, _interval(options) + FRESH)
+    fresh = UNKNOWN if among else status_of(up, written, _interval(options) + FRESH)
     return list(_clients(status.clients, single._replace(status=fresh))), lost
+
+
+def _link(process: Process, interface: str | None, links: Iterable[Link]) -> tuple[Link | None, bool]:
+    """The interface of a process, and whether it is one of several of which nothing tells which."""
+    links = list(links)
+    exact = next((one for one in links if one.name == interface), None)
+    if exact is not None or process.interface or not interface:
+        return exact, False
+    numbered = [one for one in links if one.kind in _OFFLOADED and one.name.rstrip("0123456789") == interface]
+    return (numbered[0], False) if len(numbered) == 1 else (None, bool(numbered))
 
 
 def _asked(
@@ -169,6 +185,10 @@ def _asked(
 
 
 def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:
+    # One that is connected twice from one place has left the older connection.
+    clients = list(
+        {(one.name, one.address): one for one in sorted(clients, key=lambda one: one.since)}.values()
+    )
     names = [client.name for client in clients]
     for client in clients:
         twice = names.count(client.name) > 1 if len(names) < 1_000 else True
