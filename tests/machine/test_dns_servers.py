@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.dns_servers import NameServer, address, merged
 from watchman_mcp.machine.dns_servers.asking import Check, ask, checked
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, at_work, counts, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
 from watchman_mcp.machine.dns_servers.providers import PROVIDERS
-from watchman_mcp.machine.dns_servers.resolved import resolved_servers
+from watchman_mcp.machine.dns_servers.resolved import ask_resolved, resolved_servers
 from watchman_mcp.machine.system_bus import object_path
 
 Reply = Callable[[bytes], list[bytes]]
@@ -254,6 +255,35 @@ def test_the_servers_of_resolved_have_their_links_and_split_names() -> None:
         ("10.0.0.2", 53, "6", 1, ("~lab.example",), "plain"),
     ]
     assert [server.ip for server in resolved_servers(manager | {"DNSEx": []}, {}, {})] == ["1.1.1.1"]
+
+
+OLD_BUS = """#!/bin/sh
+case "$*" in
+*NameHasOwner*) echo '{"type":"b","data":[true]}' ;;
+*DNSEx*)
+    echo 'Failed to get property DNSEx on interface org.freedesktop.resolve1.Manager: Unknown property' >&2
+    exit 1 ;;
+*FallbackDNS*) echo '{"type":"a(iiay)","data":[[2,2,[192,0,2,1]]]}
+{"type":"a(iiay)","data":[[0,2,[9,9,9,9]]]}
+{"type":"a(isb)","data":[[2,"lan.example",false]]}
+{"type":"s","data":"no"}' ;;
+*) echo '{"type":"s","data":"no"}
+{"type":"b","data":true}' ;;
+esac
+"""
+
+
+def test_an_older_resolved_tells_its_servers_without_their_ports(tmp_path: Path) -> None:
+    program = tmp_path / "busctl"
+    program.write_text(OLD_BUS)
+    program.chmod(0o755)
+
+    found = ask_resolved(Commands(f"{tmp_path}:/usr/bin:/bin"), lambda index: f"eth{index}")
+
+    assert found is not None
+    assert [tuple(server[1:7]) for server in found] == [
+        ("192.0.2.1", 53, "eth2", 1, ("lan.example",), "plain")
+    ]
 
 
 @pytest.mark.parametrize(

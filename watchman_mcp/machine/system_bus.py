@@ -12,6 +12,10 @@ _ASK = ["busctl", "--system", "--json=short", "--no-pager", "--auto-start=no", "
 _SECONDS = 5.0
 
 
+class Lacking(Broken):
+    """The object has no property of this name, as where the service is of an older version."""
+
+
 def runs(commands: Commands, service: str) -> bool:
     """Whether a service is on the bus now; it is not started by the question.
 
@@ -29,7 +33,7 @@ def runs(commands: Commands, service: str) -> bool:
 def properties(commands: Commands, service: str, path: str, interface: str, *names: str) -> dict[str, Any]:
     """Properties of an object of a service, each as plain JSON.
 
-    Raises: Absent (no busctl), Denied, Broken.
+    Raises: Absent (no busctl), Denied, Lacking, Broken.
     """
     told = commands.run([*_ASK, "get-property", service, path, interface, *names], timeout=_SECONDS)
     return dict(zip(names, _rows(told, len(names)), strict=True))
@@ -40,7 +44,8 @@ def _rows(told: Output, count: int) -> list[Any]:
         why = told.stderr.strip().split("\n")[-1][:200]
         if "access denied" in why.lower() or "not permitted" in why.lower():
             raise Denied(f"the system bus may not be asked this by this user: {why}")
-        raise Broken(f"busctl says: {why or 'nothing'}; run it by hand")
+        kind = Lacking if "unknown property" in why.lower() else Broken
+        raise kind(f"busctl says: {why or 'nothing'}; run it by hand")
     try:
         rows = [json.loads(line)["data"] for line in told.stdout.strip().split("\n")]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
