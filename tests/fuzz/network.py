@@ -21,7 +21,7 @@ from tests.machine.test_tunnels import (
     VERSION_2,
     columns,
 )
-from watchman_mcp.machine import accounts, cgroups, dns_servers, docker, lookup, rtnames
+from watchman_mcp.machine import accounts, bus_lines, cgroups, dns_servers, docker, lookup, rtnames
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
 from watchman_mcp.machine.dns_servers.resolv import ASKED, read_resolv
@@ -253,6 +253,14 @@ _UNIX = (
 
 READERS = (
     Reader("accounts.read_users", _users, (b"root:x:0:0:root:/root:/bin/sh\njoe:x:1000:1000::/:/bin/sh\n",)),
+    Reader(
+        "bus_lines.read_line",
+        of_text(bus_lines.read_line),
+        (
+            b'aa{sv} 1 3 "nameservers" as 1 "192.0.2.1" "vpn" b false "n\\303\\266" v i 100',
+            b"a(iiay) 1 0 2 4 9 9 9 9",
+        ),
+    ),
     Reader(
         "cgroups.paths",
         _groups,

@@ -49,6 +49,8 @@ TOLD = {
     "containers.Containers.name",
     "dns_servers.asking.checked",
     "dns_servers.asking.key_of",
+    "dns_servers.dnsmasq.at_work",
+    "dns_servers.dnsmasq.counts",
     "docker.short",
     "dpkg.Clock.moment",
     "dpkg_files.read_state",

@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.bus_lines import read_line
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.dns_servers import NameServer, address, merged
 from watchman_mcp.machine.dns_servers.asking import Check, ask, checked
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, at_work, counts, read_dnsmasq
-from watchman_mcp.machine.dns_servers.network_manager import manager_servers
+from watchman_mcp.machine.dns_servers.network_manager import ask_manager, manager_servers
 from watchman_mcp.machine.dns_servers.providers import PROVIDERS
 from watchman_mcp.machine.dns_servers.resolved import ask_resolved, resolved_servers
 from watchman_mcp.machine.system_bus import object_path
@@ -284,6 +285,57 @@ def test_an_older_resolved_tells_its_servers_without_their_ports(tmp_path: Path)
     assert [tuple(server[1:7]) for server in found] == [
         ("192.0.2.1", 53, "eth2", 1, ("lan.example",), "plain")
     ]
+
+
+OLDEST_BUS = """#!/bin/sh
+case "$*" in
+*--json*) echo "busctl: unrecognized option '--json=short'" >&2; exit 1 ;;
+*NameHasOwner*) echo 'b true' ;;
+*) echo 'aa{sv} 1 3 "nameservers" as 2 "192.0.2.1" "192.0.2.2" "interface" s "eth0" "vpn" b false' ;;
+esac
+"""
+
+
+def test_a_busctl_without_json_is_understood(tmp_path: Path) -> None:
+    program = tmp_path / "busctl"
+    program.write_text(OLDEST_BUS)
+    program.chmod(0o755)
+
+    found = ask_manager(Commands(f"{tmp_path}:/usr/bin:/bin"))
+
+    assert found is not None
+    assert [(one.ip, one.interface, one.position) for one in found] == [
+        ("192.0.2.1", "eth0", 1),
+        ("192.0.2.2", "eth0", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("b true", True),
+        ('s "a \\"b\\" \\303\\266\\n"', 'a "b" ö\n'),
+        ("a(iiay) 2 0 2 4 9 9 9 9 2 10 1 7", [[0, 2, [9, 9, 9, 9]], [2, 10, [7]]]),
+        ("a{sv} 0", {}),
+        ('a{sv} 1 "x" a(sb) 1 "lan" false', {"x": {"type": "a(sb)", "data": [["lan", False]]}}),
+        ('(sa{su}as) "a" 1 "b" 2 1 "c"', ["a", {"b": 2}, ["c"]]),
+        ('aas 2 1 "a" 0', [["a"], []]),
+    ],
+)
+def test_a_value_of_busctl_is_what_its_json_would_be(line: str, value: object) -> None:
+    assert read_line(line) == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "i", "i x", "b maybe", "s a", 'as 2 "a"', "i 1 2", "ii 1 2", "(i 1", "z 1", "a",
+        "a() 999999999999", "a{ayi} 1 1 2 3", f"{'a' * 99}i" + " 1" * 99,
+    ],
+)  # fmt: skip
+def test_a_line_of_another_shape_is_broken(line: str) -> None:
+    with pytest.raises(Broken):
+        read_line(line)
 
 
 @pytest.mark.parametrize(
