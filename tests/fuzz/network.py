@@ -24,6 +24,7 @@ from tests.machine.test_tunnels import (
 from watchman_mcp.machine import accounts, bus_lines, cgroups, dns_servers, docker, lookup, rtnames
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
+from watchman_mcp.machine.dns_servers.providers import provider_of
 from watchman_mcp.machine.dns_servers.resolv import ASKED, read_resolv
 from watchman_mcp.machine.dns_servers.resolved import resolved_servers
 from watchman_mcp.machine.sockets import holders, survey, tables
@@ -44,6 +45,11 @@ def _servers(found: Iterable[dns_servers.NameServer]) -> object:
     found = list(found)
     assert all(ip_address(one.ip) and 0 <= one.port <= 65_535 for one in found)
     return found
+
+
+def _address(text: str) -> object:
+    found = dns_servers.address(text)
+    return found and (found, provider_of(found[0]))
 
 
 def _manager(told: Any) -> object:
@@ -269,8 +275,9 @@ READERS = (
     ),
     Reader(
         "dns_servers.address",
-        of_text(dns_servers.address),
+        of_text(_address),
         (b"127.1", b"0x7f.1", b"FE80::1%eth0", b"1.1.1.1"),
+        with_=("dns_servers.providers.provider_of",),
     ),
     Reader("docker.read_containers", _containers, (json.dumps(_CONTAINERS).encode(),), "json", share=0.5),
     Reader("dns_servers.dnsmasq.read_dnsmasq", _dnsmasq, (_DNSMASQ,)),

@@ -25,7 +25,7 @@ from watchman_mcp.machine.dns_servers import NameServer, address, merged
 from watchman_mcp.machine.dns_servers.asking import Check, ask, checked
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, at_work, counts, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import ask_manager, manager_servers
-from watchman_mcp.machine.dns_servers.providers import PROVIDERS
+from watchman_mcp.machine.dns_servers.providers import PROVIDERS, provider_of
 from watchman_mcp.machine.dns_servers.resolved import ask_resolved, resolved_servers
 from watchman_mcp.machine.system_bus import object_path
 
@@ -157,6 +157,22 @@ def test_every_provider_is_found_by_an_address_in_its_usual_writing() -> None:
     assert [ip for ip in PROVIDERS if str(ip_address(ip)) != ip] == []
     assert PROVIDERS["8.8.4.4"] == "Google"
     assert PROVIDERS["2620:fe::fe"] == "Quad9"
+
+
+@pytest.mark.parametrize(
+    ("ip", "provider"),
+    [
+        ("2620:0:ccc::2", "OpenDNS"),
+        ("45.90.28.77", "NextDNS"),
+        ("2a07:a8c1::12:3456", "NextDNS"),
+        ("169.254.169.254", "Google Cloud or Oracle Cloud"),
+        ("2a01:4ff:ff00::add:1", "Hetzner"),
+        ("192.0.2.1", None),
+        ("fe80::1", None),
+    ],
+)
+def test_a_provider_is_told_by_an_address_of_its_own_or_of_its_network(ip: str, provider: str | None) -> None:
+    assert provider_of(ip) == provider
 
 
 def test_a_server_named_twice_is_one_with_all_its_names() -> None:

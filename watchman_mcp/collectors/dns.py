@@ -15,7 +15,7 @@ from watchman_mcp.machine.dns_servers.dnsmasq import LEFT_OVER, Settings, at_wor
 from watchman_mcp.machine.dns_servers.dnsmasq import SOURCE as DNSMASQ
 from watchman_mcp.machine.dns_servers.network_manager import SOURCE as MANAGER
 from watchman_mcp.machine.dns_servers.network_manager import ask_manager
-from watchman_mcp.machine.dns_servers.providers import PROVIDERS
+from watchman_mcp.machine.dns_servers.providers import provider_of
 from watchman_mcp.machine.dns_servers.resolv import read_resolv
 from watchman_mcp.machine.dns_servers.resolved import SOURCE as RESOLVED
 from watchman_mcp.machine.dns_servers.resolved import ask_resolved
@@ -64,7 +64,7 @@ def _node(server: NameServer, check: Check | None) -> DNSServer:
     return DNSServer(
         ip=server.ip,
         port=server.port,
-        provider=PROVIDERS.get(server.ip),
+        provider=provider_of(server.ip),
         source=server.source,
         interface=server.interface,
         position=server.position,
