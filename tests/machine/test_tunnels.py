@@ -210,6 +210,20 @@ def served(tmp_path: Path, status: str, config: str = "server 10.8.0.0 255.255.2
     return openvpn.tunnels_of(Files(tmp_path), process, [Link("tun0", "tun", True, True, False)])
 
 
+def test_the_status_file_of_a_configuration_counts_where_it_is_read_after_another_one(tmp_path: Path) -> None:
+    served(tmp_path, VERSION_2)
+    line = "--status /run/x.status 10 --cd /etc --config x.conf --remote a.example --remote b.example"
+    link = Link("tun0", "tun", True, True, False)
+
+    def told(words: list[str]) -> list[str | None]:
+        process = openvpn.Process(7, openvpn.read_words(words), "/", "tun0")
+        return [tunnel.peer for tunnel in openvpn.tunnels_of(Files(tmp_path), process, [link])[0]]
+
+    assert told(line.split()) == ["alice", "bob"]
+    assert told([*line.split(), "--status", "/run/x.status"]) == []
+    assert openvpn.read_words(line.split())["remote"] == ["a.example"]
+
+
 def test_each_client_of_a_server_is_a_tunnel_and_two_of_one_name_are_two(tmp_path: Path) -> None:
     tunnels, lost = served(tmp_path, VERSION_2.replace("bob", "alice"))
 
@@ -579,6 +593,7 @@ def test_an_ipsec_tunnel_is_active_where_there_are_associations_both_ways() -> N
         ("\tdir out priority 375424 \n", "\tdir out priority 375424 ptype main \n", True),
         ("\tdir out priority 375424 \n", "\tdir out priority 375424 \n\tmark 0x64/0xffffffff \n", None),
         ("\tdir out priority 375424 \n", "\tdir out priority 375424 \n\tif_id 0x2a\n", None),
+        ("0.0.0.0/0 \n\tdir out", "0.0.0.0/0 uid 0\n\tdir out", True),
         ("0.0.0.0/0 \n\tdir out", "0.0.0.0/0 proto tcp dport 179 \n\tdir out", False),
     ],
 )

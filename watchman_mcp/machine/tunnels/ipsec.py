@@ -61,7 +61,8 @@ def read_tunnels(policies: str, states: str) -> tuple[list[Tunnel], int]:
             continue
         peer = peers.setdefault(ends, _Peer())
         peer.networks[head[2]] = None
-        whole = not block[0][head.end() :].strip()  # no protocol, port or interface alone
+        # Neither a protocol, port nor interface alone; `ip -s` adds a user, who is none.
+        whole = block[0][head.end() :].strip() in ("", "uid 0")
         if whole and head[2] in _EVERYTHING and not peer.carries:
             peer.carries = None if any(map(_SOME.match, block)) else True
     for block in _blocks(states):

@@ -57,14 +57,20 @@ def processes() -> Iterator[Process]:
 
 
 def read_words(words: Iterable[str]) -> Options:
-    """The options of a command line that bear on status and interface; a lone word is the configuration."""
+    """The options of a command line that bear on status and interface, in the order in which they count.
+
+    A lone word is the configuration.
+    """
     options: Options = {}
     name = "config"
     for word in words:
         if word.startswith("--"):
             name = word.removeprefix("--")
-            if _wanted(name):
-                options[name] = []
+            if name == "remote" and name in options:
+                name = ""  # the first of several is tried first
+            elif _wanted(name):
+                before = options.pop(name, [])
+                options[name] = before if name == "config" else []
         elif _wanted(name):
             options.setdefault(name, []).append(word)
     return options
@@ -204,14 +210,27 @@ def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:
 
 
 def _settled(files: Files, process: Process, lost: list[str]) -> Options:
-    """The options of the configuration and, before them, of the command line."""
-    options = dict(process.options)
-    for name in process.options.get("config", []):
-        try:
-            options = read_configuration(files.text(_path(process, options, name), _FILE_CAP)) | options
-        except (Absent, Denied, Broken) as error:
-            lost.append(str(error))
+    """The options of the command line and of the configuration: each counts until a later one says else.
+
+    So the status file of a configuration is the one that is written, though a unit names one before it.
+    """
+    options: Options = {}
+    for name, words in process.options.items():
+        if name != "config":
+            options = _later(options, {name: words})
+            continue
+        for path in words:
+            try:
+                text = files.text(_path(process, options, path), _FILE_CAP)
+                options = _later(options, read_configuration(text))
+            except (Absent, Denied, Broken) as error:
+                lost.append(str(error))
     return options
+
+
+def _later(options: Options, more: Options) -> Options:
+    """Options with later ones, but for the first remote."""
+    return options | more | {name: options[name] for name in ("remote",) if name in options}
 
 
 def _path(process: Process, options: Options, name: str) -> str:
