@@ -51,6 +51,7 @@ TOLD = {
     "dns_servers.asking.key_of",
     "dns_servers.dnsmasq.at_work",
     "dns_servers.dnsmasq.counts",
+    "docker.is_id",
     "docker.short",
     "dpkg.Clock.moment",
     "dpkg_files.read_state",
