@@ -367,7 +367,7 @@ def test_another_user_learns_the_units_of_ports_from_the_kernel(
     python = str(Path(watchman_on_machine).with_name("python"))
     machine.run(["systemctl", "start", "ssh.service"])
 
-    printed = machine.run([python, "-c", LOOK, "{}"], user="user").stdout
+    printed = machine.run([python, "-c", LOOK, "{}", "0"], user="user").stdout
 
     found = json.loads(printed)
     ssh = [one for one in found["NetworkEndpoint"] if one["port"] == 22]
