@@ -238,6 +238,14 @@ def test_a_server_of_dnsmasq_has_the_interface_that_is_named_beside_an_address()
     assert settings.unreadable == 0
 
 
+def test_a_server_of_dnsmasq_may_be_for_every_domain_or_for_names_without_one() -> None:
+    settings = Settings()
+
+    read_dnsmasq("server=/#/192.0.2.1\nserver=//192.0.2.2\n", settings)
+
+    assert [(one.domains, one.position) for one in settings.servers] == [((), 1), (("~unqualified",), None)]
+
+
 def test_ten_thousand_servers_of_dnsmasq_are_read_within_seconds() -> None:
     settings, begun = Settings(), time.process_time()
 

@@ -76,13 +76,9 @@ def _take(key: str, value: str, settings: Settings) -> bool:
     known, port = address(ip), int(found["port"] or PORT)
     if known is None or port > 65_535:
         return False
-    names = (
-        [net]
-        if net
-        else [name or "unqualified" for name in domains.split("/")]
-        if domains is not None
-        else []
-    )
+    names = [net] if net else domains.split("/") if domains is not None else []
+    if "#" in names:  # which is every one
+        names = []
     via = [part.partition("#")[0] for part in (found["via"] or "").split("@")]
     settings.asked += not names
     # An address after an @ is the one to ask from.
@@ -93,7 +89,7 @@ def _take(key: str, value: str, settings: Settings) -> bool:
             known[0],
             port,
             interface=place or known[1],
-            domains=tuple(f"~{name}" for name in names),
+            domains=tuple(f"~{name or 'unqualified'}" for name in names),
             position=None if names else settings.asked,
         )
     )
