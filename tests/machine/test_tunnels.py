@@ -174,6 +174,7 @@ auth-user-pass secret
 
     assert found == {
         "remote": ["a.example", "1194", "udp"],
+        "remote, others": ["remote"],
         "dev": ["tun0"],
         "status": ["/var/log/open vpn/x.status", "10"],
         "cd": ["/etc/open vpn"],
@@ -190,7 +191,16 @@ def test_the_first_of_several_connections_is_the_remote() -> None:
         "dev secret\n</connection>\n</ca>\ndev tun\n"
     )
 
-    assert found == {"remote": ["a.example", "1194", "udp"], "dev": ["tun"]}
+    assert found == {"remote": ["a.example", "1194", "udp"], "remote, others": ["remote"], "dev": ["tun"]}
+
+
+def test_which_of_several_remotes_is_connected_is_not_guessed(tmp_path: Path) -> None:
+    line = "--remote a.example 1194 --remote b.example 443 tcp --remote c.example --dev tun0"
+    process = openvpn.Process(7, openvpn.read_words(line.split()), "/", "tun0")
+
+    (tunnel,), _ = openvpn.tunnels_of(Files(tmp_path), process, [Link("tun0", "tun", True, True, False)])
+
+    assert (tunnel.peer, tunnel.endpoint) == ("a.example:1194 or 2 more", None)
 
 
 def test_a_command_line_is_read_without_what_else_it_says() -> None:
@@ -297,7 +307,11 @@ def test_an_interface_of_the_kernels_own_openvpn_is_that_of_a_process_that_holds
 def test_the_newest_state_counts_and_a_line_that_is_none_is_counted() -> None:
     text = MANAGEMENT_STATE.decode()
 
-    assert read_state(text) == (State("CONNECTED", 1795884707.0), 0)
+    assert read_state(text) == (State("CONNECTED", 1795884707.0, "192.0.2.1:1194"), 0)
+    assert read_state("1,CONNECTED,SUCCESS,,2001:db8::1,443,,")[0] == State(
+        "CONNECTED", 1, "[2001:db8::1]:443"
+    )
+    assert read_state("1,CONNECTED,SUCCESS,10.8.0.1,,,,")[0] == State("CONNECTED", 1)
     assert read_state(text.replace("CONNECTED,", "?,")) == (State("RECONNECTING", 1795884706.0), 1)
     assert read_state("END\n") == (None, 0)
 
@@ -355,7 +369,7 @@ def test_what_openvpn_says_by_itself_is_passed_over_and_what_it_cannot_answer_is
         talk = Talk(here)
         talk.greet()
 
-        assert read_state(talk.ask("state") or "") == (State("CONNECTED", 1795884707.0), 0)
+        assert read_state(talk.ask("state") or "") == (State("CONNECTED", 1795884707.0, "192.0.2.1:1194"), 0)
         assert talk.ask("status 3") is None
         talk.leave()
         assert there.recv(99) == b"state\nstatus 3\nquit\n"

@@ -17,6 +17,8 @@ from .openvpn_management import CONNECTED, ask
 from .openvpn_status import Client, read_status
 
 _WANTED = frozenset({"cd", "config", "dev", "mode", "remote", "server", "status"})
+_OTHERS = "remote, others"
+"""Where remotes beside the first one are kept: no option has such a name."""
 _INTERFACE = re.compile(rb"^iff:\s*(\S+)$", re.MULTILINE)
 _INLINE = re.compile(r"<(/?)([a-z0-9-]+)>")
 _TUN = "/dev/net/tun"
@@ -67,7 +69,8 @@ def read_words(words: Iterable[str]) -> Options:
         if word.startswith("--"):
             name = word.removeprefix("--")
             if name == "remote" and name in options:
-                name = ""  # the first of several is tried first
+                options.setdefault(_OTHERS, []).append(name)
+                name = ""
             elif _wanted(name):
                 before = options.pop(name, [])
                 options[name] = before if name == "config" else []
@@ -90,9 +93,11 @@ def read_configuration(text: str) -> Options:
         elif not within:
             words = _words(line)
             if words and _wanted(words[0].removeprefix("--")):
-                # The first of several remotes is tried first; of others the last one counts.
+                # Any of several remotes may be connected; of other options the last one counts.
                 name = words[0].removeprefix("--")
-                if name != "remote" or name not in options:
+                if name == "remote" and name in options:
+                    options.setdefault(_OTHERS, []).append(name)
+                else:
                     options[name] = words[1:]
     return options
 
@@ -124,13 +129,13 @@ def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[l
     link, among = _link(process, interface, links)
     up = link is not None and link.up
     path = next(iter(options.get("status", [])), "")
-    endpoint = ":".join(options.get("remote", [])[:2]) or None
+    first, others = ":".join(options.get("remote", [])[:2]), len(options.get(_OTHERS, []))
     single = Tunnel(
         "openvpn",
         ACTIVE if up else UNKNOWN if among else DOWN,
         link.name if link else None,
-        endpoint or f"process {process.pid}",
-        endpoint=endpoint,
+        f"{first} or {others} more" if others else first or f"process {process.pid}",
+        endpoint=first if first and not others else None,
     )
     serves = "server" in options or options.get("mode") == ["server"]
     if not path:
@@ -184,6 +189,7 @@ def _asked(
         single = single._replace(
             status=single.status if connected else DOWN,
             connected_at=moment(told.state.since) if connected else None,
+            endpoint=single.endpoint or (told.state.remote if connected else None),
         )
     if told.status is not None:
         single = single._replace(received=told.status.received, sent=told.status.sent)
