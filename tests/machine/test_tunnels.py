@@ -277,6 +277,16 @@ def test_a_client_that_came_back_from_the_same_place_is_one_tunnel(tmp_path: Pat
     ]
 
 
+def test_two_clients_of_one_name_behind_one_router_have_their_own_networks(tmp_path: Path) -> None:
+    text = VERSION_2.replace("bob", "alice").replace("[2001:db8::2]:40423", "192.0.2.2")
+    tunnels, _ = served(tmp_path, text.replace("192.0.2.2:40422", "192.0.2.2"))
+
+    assert [(t.peer, t.allowed) for t in tunnels] == [
+        ("alice 192.0.2.2 10.8.0.2", ("10.8.0.2", "192.168.4.0/24")),
+        ("alice 192.0.2.2 10.8.0.3", ("10.8.0.3",)),
+    ]
+
+
 def test_a_server_without_a_status_file_says_so_and_a_client_without_one_is_a_tunnel(tmp_path: Path) -> None:
     link = Link("tun0", "tun", True, True, False)
     server = openvpn.Process(7, {"server": ["10.8.0.0"], "dev": ["tun0"]}, "/", "tun0")

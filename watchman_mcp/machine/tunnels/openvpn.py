@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -197,15 +198,9 @@ def _asked(
 
 
 def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:
-    # One that is connected twice from one place has left the older connection.
-    clients = list(
-        {(one.name, one.address): one for one in sorted(clients, key=lambda one: one.since)}.values()
-    )
-    names = [client.name for client in clients]
-    for client in clients:
-        twice = names.count(client.name) > 1 if len(names) < 1_000 else True
+    for peer, client in _named(clients).items():
         yield single._replace(
-            peer=f"{client.name} {client.address}" if twice else client.name,
+            peer=peer,
             endpoint=client.address,
             connected_at=moment(client.since),
             last_sign=moment(client.seen),
@@ -213,6 +208,23 @@ def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:
             received=client.received,
             sent=client.sent,
         )
+
+
+def _named(clients: list[Client]) -> dict[str, Client]:
+    """Each client by its name; where others have it too with its address, or with what is its own within."""
+    # Of one that came back from the same place, with the same address within, the older connection is left.
+    ends = {
+        (one.name, one.address, next(iter(one.networks), "")): one
+        for one in sorted(clients, key=lambda one: one.since)
+    }
+    names = Counter(name for name, _, _ in ends)
+    places = Counter((name, address) for name, address, _ in ends)
+    found: dict[str, Client] = {}
+    for (name, address, within), client in ends.items():
+        alone = names[name] == 1
+        apart = places[name, address] == 1
+        found[name if alone else f"{name} {address}" if apart else f"{name} {address} {within}"] = client
+    return found
 
 
 def _settled(files: Files, process: Process, lost: list[str]) -> Options:

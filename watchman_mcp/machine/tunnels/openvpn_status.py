@@ -56,6 +56,8 @@ class Status:
     unreadable: int = 0
     ends: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
     """The clients by name and address, as they are written."""
+    inside: dict[str, Client] = field(default_factory=dict, repr=False, compare=False)
+    """The clients by the addresses that the server gave them."""
 
 
 def read_status(text: str) -> Status:
@@ -153,15 +155,18 @@ def _client(status: Status, row: Mapping[str, str]) -> None:
     )
     own = [row[key] for key in ("Virtual Address", "Virtual IPv6 Address") if row.get(key)]
     client.networks.update(dict.fromkeys(own))
+    status.inside.update(dict.fromkeys(own, client))
     status.clients.append(client)
     status.ends.setdefault((common, row["Real Address"]), client)
 
 
 def _route(status: Status, row: Mapping[str, str]) -> None:
-    client = status.ends.get((row.get("Common Name", ""), row.get("Real Address", "")))
+    # A C after it says that the route was learned of a packet.
+    network = row.get("Virtual Address", "").rstrip("C")
+    # A server of both families tells no ports: behind one router two of one name are in one place.
+    client = status.inside.get(network)
+    client = client or status.ends.get((row.get("Common Name", ""), row.get("Real Address", "")))
     if client is not None:
-        # A C after it says that the route was learned of a packet.
-        network = row.get("Virtual Address", "").rstrip("C")
         if network and not _HARDWARE.fullmatch(network):
             client.networks[network] = None
         client.seen = max(client.seen, _moment(row, "Last Ref"))
