@@ -479,6 +479,21 @@ def test_a_handshake_counts_for_three_minutes_or_three_keepalives(
     assert wireguard.tunnels_of(peers, {"eth0": True}) == []
 
 
+def test_the_fork_of_wireguard_is_asked_by_its_own_program(tmp_path: Path) -> None:
+    program = tmp_path / "awg"
+    program.write_text(
+        "#!/bin/sh\ncase $3 in\n"
+        f'peers) printf "awg0\\t{KEY}\\n" ;;\nendpoints) printf "awg0\\t{KEY}\\t192.0.2.1:51820\\n" ;;\n'
+        "'') echo awg0 ;;\nesac\n"
+    )
+    program.chmod(0o755)
+
+    interfaces, peers, unreadable = wireguard.ask_wireguard(Commands(f"{tmp_path}:/usr/bin:/bin"), "awg")
+
+    assert (interfaces, unreadable) == ({"awg0"}, 0)
+    assert peers == {("awg0", KEY): {"endpoints": ["192.0.2.1:51820"]}}
+
+
 def test_wireguard_is_never_asked_for_what_holds_a_private_key() -> None:
     assert not {"dump", "private-key", "preshared-keys", "showconf"} & set(wireguard.COLUMNS)
 
