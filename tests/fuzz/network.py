@@ -21,9 +21,10 @@ from tests.machine.test_tunnels import (
     VERSION_2,
     columns,
 )
-from watchman_mcp.machine import accounts, cgroups, dns_servers, docker, lookup, rtnames
+from watchman_mcp.machine import accounts, bus_lines, cgroups, dns_servers, docker, lookup, rtnames
 from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import manager_servers
+from watchman_mcp.machine.dns_servers.providers import provider_of
 from watchman_mcp.machine.dns_servers.resolv import ASKED, read_resolv
 from watchman_mcp.machine.dns_servers.resolved import resolved_servers
 from watchman_mcp.machine.sockets import holders, survey, tables
@@ -44,6 +45,11 @@ def _servers(found: Iterable[dns_servers.NameServer]) -> object:
     found = list(found)
     assert all(ip_address(one.ip) and 0 <= one.port <= 65_535 for one in found)
     return found
+
+
+def _address(text: str) -> object:
+    found = dns_servers.address(text)
+    return found and (found, provider_of(found[0]))
 
 
 def _manager(told: Any) -> object:
@@ -162,7 +168,7 @@ def _users(content: bytes) -> object:
 def _groups(content: bytes) -> object:
     text = text_of(content)
     container = cgroups.container_of(text)
-    assert container is None or len(container) == 64
+    assert container is None or (container and "/" not in container)
     return container, cgroups.is_manager(text), cgroups.unit_of(text), cgroups.paths(text)
 
 
@@ -243,6 +249,7 @@ _RESOLV = (
 _CGROUPS = (
     f"12:cpu:/docker/{ID}\n1:name=systemd:/system.slice/docker-{ID}.scope\n0::/a\n".encode(),
     b"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n",
+    b"1:name=systemd:/lxc/web/init.scope\n0::/lxc.payload.web/a.service\n",
     b"0::/system.slice/system-getty.slice/getty@tty1.service\n",
 )
 _UNIX = (
@@ -254,6 +261,14 @@ _UNIX = (
 READERS = (
     Reader("accounts.read_users", _users, (b"root:x:0:0:root:/root:/bin/sh\njoe:x:1000:1000::/:/bin/sh\n",)),
     Reader(
+        "bus_lines.read_line",
+        of_text(bus_lines.read_line),
+        (
+            b'aa{sv} 1 3 "nameservers" as 1 "192.0.2.1" "vpn" b false "n\\303\\266" v i 100',
+            b"a(iiay) 1 0 2 4 9 9 9 9",
+        ),
+    ),
+    Reader(
         "cgroups.paths",
         _groups,
         _CGROUPS,
@@ -261,8 +276,9 @@ READERS = (
     ),
     Reader(
         "dns_servers.address",
-        of_text(dns_servers.address),
+        of_text(_address),
         (b"127.1", b"0x7f.1", b"FE80::1%eth0", b"1.1.1.1"),
+        with_=("dns_servers.providers.provider_of",),
     ),
     Reader("docker.read_containers", _containers, (json.dumps(_CONTAINERS).encode(),), "json", share=0.5),
     Reader("dns_servers.dnsmasq.read_dnsmasq", _dnsmasq, (_DNSMASQ,)),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import dns.flags
@@ -18,12 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.bus_lines import read_line
+from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.dns_servers import NameServer, address, merged
 from watchman_mcp.machine.dns_servers.asking import Check, ask, checked
-from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
-from watchman_mcp.machine.dns_servers.network_manager import manager_servers
-from watchman_mcp.machine.dns_servers.providers import PROVIDERS
-from watchman_mcp.machine.dns_servers.resolved import resolved_servers
+from watchman_mcp.machine.dns_servers.dnsmasq import Settings, at_work, counts, read_dnsmasq
+from watchman_mcp.machine.dns_servers.network_manager import ask_manager, manager_servers
+from watchman_mcp.machine.dns_servers.providers import PROVIDERS, provider_of
+from watchman_mcp.machine.dns_servers.resolved import ask_resolved, resolved_servers
 from watchman_mcp.machine.system_bus import object_path
 
 Reply = Callable[[bytes], list[bytes]]
@@ -156,6 +159,22 @@ def test_every_provider_is_found_by_an_address_in_its_usual_writing() -> None:
     assert PROVIDERS["2620:fe::fe"] == "Quad9"
 
 
+@pytest.mark.parametrize(
+    ("ip", "provider"),
+    [
+        ("2620:0:ccc::2", "OpenDNS"),
+        ("45.90.28.77", "NextDNS"),
+        ("2a07:a8c1::12:3456", "NextDNS"),
+        ("169.254.169.254", "Google Cloud or Oracle Cloud"),
+        ("2a01:4ff:ff00::add:1", "Hetzner"),
+        ("192.0.2.1", None),
+        ("fe80::1", None),
+    ],
+)
+def test_a_provider_is_told_by_an_address_of_its_own_or_of_its_network(ip: str, provider: str | None) -> None:
+    assert provider_of(ip) == provider
+
+
 def test_a_server_named_twice_is_one_with_all_its_names() -> None:
     found = merged(
         [
@@ -167,6 +186,64 @@ def test_a_server_named_twice_is_one_with_all_its_names() -> None:
     )
 
     assert [server.domains for server in found] == [("~a", "~b"), ("a",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "endings", "read"),
+    [
+        ("lan.conf", (), True),
+        ("lan.conf~", (), False),
+        (".lan", (), False),
+        ("#lan#", (), False),
+        ("lan.conf.rpmsave", (".rpmnew", ".rpmsave"), False),
+        ("lan.conf.rpmsave", (), True),
+        ("lan.conf", ("*.conf",), True),
+        ("README", ("*.conf",), False),
+        ("README", ("*",), True),
+    ],
+)
+def test_dnsmasq_reads_the_files_that_its_folder_is_named_for(
+    name: str, endings: tuple[str, ...], read: bool
+) -> None:
+    assert counts(name, endings) is read
+
+
+@pytest.mark.parametrize(
+    ("words", "usual"),
+    [
+        ("-x /run/dnsmasq.pid -7 /etc/dnsmasq.d,.dpkg-dist", True),
+        ("-k -C /etc/dnsmasq.conf", True),
+        ("--conf-file=/var/lib/libvirt/dnsmasq/default.conf --leasefile-ro", False),
+        ("--conf-file /dev/null -u lxc-dnsmasq", False),
+        ("-C/srv/other.conf", False),
+    ],
+)
+def test_a_dnsmasq_of_libvirt_does_not_read_the_usual_configuration(
+    tmp_path: Path, words: str, usual: bool
+) -> None:
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "comm").write_text("dnsmasq\n")
+    (process / "cmdline").write_text("\0".join(["/usr/sbin/dnsmasq", *words.split(), ""]))
+
+    assert at_work("/etc/dnsmasq.conf", str(tmp_path)) is usual
+
+
+def test_a_server_of_dnsmasq_has_the_interface_that_is_named_beside_an_address() -> None:
+    settings = Settings()
+
+    read_dnsmasq("server=192.0.2.1@eth1@192.0.2.9#55\nrev-server=10.0.0.0/8\n", settings)
+
+    assert [(one.ip, one.interface) for one in settings.servers] == [("192.0.2.1", "eth1")]
+    assert settings.unreadable == 0
+
+
+def test_a_server_of_dnsmasq_may_be_for_every_domain_or_for_names_without_one() -> None:
+    settings = Settings()
+
+    read_dnsmasq("server=/#/192.0.2.1\nserver=//192.0.2.2\n", settings)
+
+    assert [(one.domains, one.position) for one in settings.servers] == [((), 1), (("~unqualified",), None)]
 
 
 def test_ten_thousand_servers_of_dnsmasq_are_read_within_seconds() -> None:
@@ -203,6 +280,86 @@ def test_the_servers_of_resolved_have_their_links_and_split_names() -> None:
         ("10.0.0.2", 53, "6", 1, ("~lab.example",), "plain"),
     ]
     assert [server.ip for server in resolved_servers(manager | {"DNSEx": []}, {}, {})] == ["1.1.1.1"]
+
+
+OLD_BUS = """#!/bin/sh
+case "$*" in
+*NameHasOwner*) echo '{"type":"b","data":[true]}' ;;
+*DNSEx*)
+    echo 'Failed to get property DNSEx on interface org.freedesktop.resolve1.Manager: Unknown property' >&2
+    exit 1 ;;
+*FallbackDNS*) echo '{"type":"a(iiay)","data":[[2,2,[192,0,2,1]]]}
+{"type":"a(iiay)","data":[[0,2,[9,9,9,9]]]}
+{"type":"a(isb)","data":[[2,"lan.example",false]]}
+{"type":"s","data":"no"}' ;;
+*) echo '{"type":"s","data":"no"}
+{"type":"b","data":true}' ;;
+esac
+"""
+
+
+def test_an_older_resolved_tells_its_servers_without_their_ports(tmp_path: Path) -> None:
+    program = tmp_path / "busctl"
+    program.write_text(OLD_BUS)
+    program.chmod(0o755)
+
+    found = ask_resolved(Commands(f"{tmp_path}:/usr/bin:/bin"), lambda index: f"eth{index}")
+
+    assert found is not None
+    assert [tuple(server[1:7]) for server in found] == [
+        ("192.0.2.1", 53, "eth2", 1, ("lan.example",), "plain")
+    ]
+
+
+OLDEST_BUS = """#!/bin/sh
+case "$*" in
+*--json*) echo "busctl: unrecognized option '--json=short'" >&2; exit 1 ;;
+*NameHasOwner*) echo 'b true' ;;
+*) echo 'aa{sv} 1 3 "nameservers" as 2 "192.0.2.1" "192.0.2.2" "interface" s "eth0" "vpn" b false' ;;
+esac
+"""
+
+
+def test_a_busctl_without_json_is_understood(tmp_path: Path) -> None:
+    program = tmp_path / "busctl"
+    program.write_text(OLDEST_BUS)
+    program.chmod(0o755)
+
+    found = ask_manager(Commands(f"{tmp_path}:/usr/bin:/bin"))
+
+    assert found is not None
+    assert [(one.ip, one.interface, one.position) for one in found] == [
+        ("192.0.2.1", "eth0", 1),
+        ("192.0.2.2", "eth0", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("b true", True),
+        ('s "a \\"b\\" \\303\\266\\n"', 'a "b" ö\n'),
+        ("a(iiay) 2 0 2 4 9 9 9 9 2 10 1 7", [[0, 2, [9, 9, 9, 9]], [2, 10, [7]]]),
+        ("a{sv} 0", {}),
+        ('a{sv} 1 "x" a(sb) 1 "lan" false', {"x": {"type": "a(sb)", "data": [["lan", False]]}}),
+        ('(sa{su}as) "a" 1 "b" 2 1 "c"', ["a", {"b": 2}, ["c"]]),
+        ('aas 2 1 "a" 0', [["a"], []]),
+    ],
+)
+def test_a_value_of_busctl_is_what_its_json_would_be(line: str, value: object) -> None:
+    assert read_line(line) == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "i", "i x", "b maybe", "s a", 'as 2 "a"', "i 1 2", "ii 1 2", "(i 1", "z 1", "a",
+        "a() 999999999999", "a{ayi} 1 1 2 3", f"{'a' * 99}i" + " 1" * 99,
+    ],
+)  # fmt: skip
+def test_a_line_of_another_shape_is_broken(line: str) -> None:
+    with pytest.raises(Broken):
+        read_line(line)
 
 
 @pytest.mark.parametrize(

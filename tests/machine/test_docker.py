@@ -154,5 +154,6 @@ def test_a_name_is_kept_while_the_engine_does_not_answer_and_goes_with_its_conta
 
     assert Containers(marks, ()).name(ID) == "web"
     assert Containers(marks, ()).name("cd" * 32) == "cd" * 6
+    assert Containers(marks, ()).name("web-server-of-lxc") == "web-server-of-lxc"
     assert kept == {"containers": {ID: "web"}}
     assert marks == {}

@@ -234,6 +234,8 @@ def test_the_unit_of_a_process_is_the_one_that_systemd_would_name(text: str, uni
         f"/kubepods.slice/kubepods-pod1.slice/crio-{ID}.scope",
         f"/kubepods/burstable/pod1/{ID}",
         f"/system.slice/nerdctl-{ID}.scope",
+        f"/kubepods-burstable-pod1_2.slice:cri-containerd:{ID}",
+        f"/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}",
         f"/../{ID}",
     ],
 )
@@ -243,7 +245,33 @@ def test_the_container_of_a_process_is_told_by_its_group(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/system.slice/docker.service", f"/machine.slice/libpod-conmon-{ID}.scope", f"/x/{ID}0"]
+    "path",
+    [
+        "/lxc/web",
+        "/lxc/web/ns/system.slice/nginx.service",
+        "/lxc.payload/web/init.scope",
+        "/lxc.payload.web",
+        f"/lxc.payload.web/system.slice/docker-{ID}.scope",
+        "/user.slice/user-1000.slice/session-2.scope/lxc/web/lxc/inner",
+    ],
+)
+def test_a_container_of_lxc_is_told_by_its_name(path: str) -> None:
+    assert container_of(f"0::{path}\n") == "web"
+    assert container_of(f"1:name=systemd:{path}\n0::/\n") == "web"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/lxc",
+        "/lxc.payload.",
+        "/lxc.monitor.web",
+        "/lxc.monitor/101",
+        "/system.slice/docker.service",
+        f"/machine.slice/libpod-conmon-{ID}.scope",
+        f"/x/{ID}0",
+    ],
 )
 def test_what_is_no_container_is_not_taken_for_one(path: str) -> None:
     assert container_of(f"0::{path}\n") is None

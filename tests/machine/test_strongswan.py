@@ -96,6 +96,22 @@ def test_an_association_without_a_child_that_works_is_down() -> None:
         assert (home.status, home.peer, home.received) == ("down", "home", None)
 
 
+@pytest.mark.parametrize(
+    ("told", "carries"), [({}, True), ({"mark-out": "64"}, None), ({"if-id-out": "2a"}, None)]
+)
+def test_a_child_for_an_interface_of_its_own_carries_what_routes_send_there(
+    told: dict[str, str], carries: bool | None
+) -> None:
+    associations = json.loads(json.dumps(ASSOCIATIONS))
+    child = associations[0]["home"]["child-sas"]["net-2"]
+    child |= {"remote-ts": ["0.0.0.0/0"], **told}
+
+    (tunnel,) = strongswan.tunnels_of([], associations)
+    (both,) = strongswan.tunnels_of([], [*ASSOCIATIONS, *associations])
+
+    assert (tunnel.carries, both.carries) == (carries, carries)
+
+
 def test_tunnels_of_the_kernel_stay_where_strongswan_does_not_keep_them() -> None:
     named = strongswan.tunnels_of(CONNECTIONS, ASSOCIATIONS)
     home = Tunnel("ipsec", "active", peer="fd01::2", endpoint="fd01:0::2", allowed=("10.61.0.0/24",))

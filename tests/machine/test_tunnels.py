@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,46 @@ def test_the_three_versions_of_a_status_file_say_the_same() -> None:
     assert (bob.address, list(bob.networks)) == ("[2001:db8::2]:40423", ["10.8.0.3"])
 
 
-def test_a_client_whose_user_name_holds_a_comma_is_counted_not_misread() -> None:
-    status = read_status(VERSION_2.replace(",b,1,1", ",b,b,1,1"))
+@pytest.mark.usefixtures("utc")
+def test_a_client_whose_name_holds_a_comma_is_told_where_the_numbers_of_its_line_tell_which() -> None:
+    plain, first = read_status(VERSION_1), read_status(VERSION_1.replace("bob,", "Roe, Bob,"))
+    user = read_status(VERSION_2.replace(",b,1,1", ",Roe, b,1,1"))
+    second = read_status(VERSION_2.replace(",bob,", ",Roe, Bob,"))
+
+    assert user == plain
+    assert [client.name for client in first.clients] == ["alice", "Roe, Bob"]
+    assert first == second
+    assert list(first.clients[1].networks) == ["10.8.0.3"]
+
+
+def test_a_name_that_is_made_to_look_like_the_rest_of_its_line_is_counted_not_misread() -> None:
+    forged = "bob,192.0.2.9:1,10.8.0.9,,7,7,x,1,bob"
+    line = next(line for line in VERSION_2.split("\n") if line.startswith("CLIENT_LIST,bob"))
+    status = read_status(VERSION_2.replace(line, line.replace(",b,1,1", f",{'b,' * 9}b,1,1"), 1))
 
     assert [client.name for client in status.clients] == ["alice"]
     assert status.unreadable == 1
+    status = read_status(VERSION_2.replace("CLIENT_LIST,bob,", f"CLIENT_LIST,{forged},", 1))
+    assert [client.name for client in status.clients] == ["alice"]
+    assert status.unreadable == 1
+
+
+def test_a_client_without_a_certificate_is_told_by_its_user_or_its_address_once_it_is_let_in() -> None:
+    by_user = VERSION_2.replace(",bob,", ",UNDEF,")
+    without = read_status(VERSION_1.replace("bob,", "UNDEF,"))
+    outside = read_status(VERSION_1.replace("bob,", "UNDEF,").partition("ROUTING TABLE")[0])
+
+    assert [client.name for client in read_status(by_user).clients] == ["alice", "b"]
+    assert [client.name for client in without.clients] == ["alice", "[2001:db8::2]:40423"]
+    assert [client.name for client in outside.clients] == ["alice"]
+
+
+def test_an_address_of_openvpn_2_7_is_told_without_its_protocol_and_a_card_is_no_network() -> None:
+    text = VERSION_2.replace("192.0.2.2:", "tcp4-server:192.0.2.2:").replace("[2001", "udp6:[2001")
+    status = read_status(text.replace("192.168.4.0/24", "0a:00:00:00:00:1f@0"))
+
+    assert [client.address for client in status.clients] == ["192.0.2.2:40422", "[2001:db8::2]:40423"]
+    assert [list(client.networks) for client in status.clients] == [["10.8.0.2"], ["10.8.0.3"]]
 
 
 def test_a_busy_server_is_read_within_seconds() -> None:
@@ -138,12 +174,33 @@ auth-user-pass secret
 
     assert found == {
         "remote": ["a.example", "1194", "udp"],
+        "remote, others": ["remote"],
         "dev": ["tun0"],
         "status": ["/var/log/open vpn/x.status", "10"],
         "cd": ["/etc/open vpn"],
         "server": ["10.8.0.0", "255.255.255.0"],
     }
     assert "secret" not in str(found)
+
+
+def test_the_first_of_several_connections_is_the_remote() -> None:
+    text = "client\n<connection>\nremote a.example 1194 udp\n</connection>\n<connection>\n"
+
+    found = openvpn.read_configuration(
+        text + "remote b.example 443 tcp\n</connection>\n<ca>\n<connection>\n"
+        "dev secret\n</connection>\n</ca>\ndev tun\n"
+    )
+
+    assert found == {"remote": ["a.example", "1194", "udp"], "remote, others": ["remote"], "dev": ["tun"]}
+
+
+def test_which_of_several_remotes_is_connected_is_not_guessed(tmp_path: Path) -> None:
+    line = "--remote a.example 1194 --remote b.example 443 tcp --remote c.example --dev tun0"
+    process = openvpn.Process(7, openvpn.read_words(line.split()), "/", "tun0")
+
+    (tunnel,), _ = openvpn.tunnels_of(Files(tmp_path), process, [Link("tun0", "tun", True, True, False)])
+
+    assert (tunnel.peer, tunnel.endpoint) == ("a.example:1194 or 2 more", None)
 
 
 def test_a_command_line_is_read_without_what_else_it_says() -> None:
@@ -161,6 +218,20 @@ def served(tmp_path: Path, status: str, config: str = "server 10.8.0.0 255.255.2
     (tmp_path / "etc/x.status").write_text(status)
     process = openvpn.Process(7, {"cd": ["/etc"], "config": ["x.conf"]}, "/", "tun0")
     return openvpn.tunnels_of(Files(tmp_path), process, [Link("tun0", "tun", True, True, False)])
+
+
+def test_the_status_file_of_a_configuration_counts_where_it_is_read_after_another_one(tmp_path: Path) -> None:
+    served(tmp_path, VERSION_2)
+    line = "--status /run/x.status 10 --cd /etc --config x.conf --remote a.example --remote b.example"
+    link = Link("tun0", "tun", True, True, False)
+
+    def told(words: list[str]) -> list[str | None]:
+        process = openvpn.Process(7, openvpn.read_words(words), "/", "tun0")
+        return [tunnel.peer for tunnel in openvpn.tunnels_of(Files(tmp_path), process, [link])[0]]
+
+    assert told(line.split()) == ["alice", "bob"]
+    assert told([*line.split(), "--status", "/run/x.status"]) == []
+    assert openvpn.read_words(line.split())["remote"] == ["a.example"]
 
 
 def test_each_client_of_a_server_is_a_tunnel_and_two_of_one_name_are_two(tmp_path: Path) -> None:
@@ -183,6 +254,39 @@ def test_clients_in_a_status_file_that_is_no_longer_written_are_stale(tmp_path: 
     assert {tunnel.status for tunnel in tunnels} == {"stale"}
 
 
+def test_a_status_file_that_is_being_written_says_that_clients_are_lost(tmp_path: Path) -> None:
+    cut = VERSION_2.partition("CLIENT_LIST,bob")[0]
+    tunnels, lost = served(tmp_path, cut)
+    (tmp_path / "other").mkdir()
+    nothing, lost_too = served(tmp_path / "other", "")
+
+    assert [tunnel.peer for tunnel in tunnels] == ["alice"]
+    assert nothing == []
+    assert lost == lost_too == ["the end of /etc/x.status, which is not written yet"]
+
+
+def test_a_client_that_came_back_from_the_same_place_is_one_tunnel(tmp_path: Path) -> None:
+    line = next(line for line in VERSION_2.split("\n") if line.startswith("CLIENT_LIST,bob"))
+    tunnels, _ = served(
+        tmp_path, VERSION_2.replace(line, f"{line}\n{line.replace('1795884707,b', '1795884709,b')}")
+    )
+
+    assert [(t.peer, t.connected_at) for t in tunnels] == [
+        ("alice", moment(1795884707)),
+        ("bob", moment(1795884709)),
+    ]
+
+
+def test_two_clients_of_one_name_behind_one_router_have_their_own_networks(tmp_path: Path) -> None:
+    text = VERSION_2.replace("bob", "alice").replace("[2001:db8::2]:40423", "192.0.2.2")
+    tunnels, _ = served(tmp_path, text.replace("192.0.2.2:40422", "192.0.2.2"))
+
+    assert [(t.peer, t.allowed) for t in tunnels] == [
+        ("alice 192.0.2.2 10.8.0.2", ("10.8.0.2", "192.168.4.0/24")),
+        ("alice 192.0.2.2 10.8.0.3", ("10.8.0.3",)),
+    ]
+
+
 def test_a_server_without_a_status_file_says_so_and_a_client_without_one_is_a_tunnel(tmp_path: Path) -> None:
     link = Link("tun0", "tun", True, True, False)
     server = openvpn.Process(7, {"server": ["10.8.0.0"], "dev": ["tun0"]}, "/", "tun0")
@@ -198,10 +302,26 @@ def test_a_server_without_a_status_file_says_so_and_a_client_without_one_is_a_tu
     assert openvpn.tunnels_of(Files(tmp_path), waiting, [link])[0][0].status == "down"
 
 
+def test_an_interface_of_the_kernels_own_openvpn_is_that_of_a_process_that_holds_none(tmp_path: Path) -> None:
+    links = [Link(f"tun{n}", kind, True, True, False) for n, kind in enumerate(("ovpn", "ovpn-dco", "tun"))]
+    waiting = openvpn.Process(9, {"remote": ["vpn.example"], "dev": ["tun"]}, "/", None)
+
+    def told(*links: Link) -> list[tuple[str, str | None]]:
+        return [(t.status, t.interface) for t in openvpn.tunnels_of(Files(tmp_path), waiting, links)[0]]
+
+    assert told(links[0], links[2]) == [("active", "tun0")]
+    assert told(*links) == [("unknown", None)]
+    assert told(links[2]) == [("down", None)]
+
+
 def test_the_newest_state_counts_and_a_line_that_is_none_is_counted() -> None:
     text = MANAGEMENT_STATE.decode()
 
-    assert read_state(text) == (State("CONNECTED", 1795884707.0), 0)
+    assert read_state(text) == (State("CONNECTED", 1795884707.0, "192.0.2.1:1194"), 0)
+    assert read_state("1,CONNECTED,SUCCESS,,2001:db8::1,443,,")[0] == State(
+        "CONNECTED", 1, "[2001:db8::1]:443"
+    )
+    assert read_state("1,CONNECTED,SUCCESS,10.8.0.1,,,,")[0] == State("CONNECTED", 1)
     assert read_state(text.replace("CONNECTED,", "?,")) == (State("RECONNECTING", 1795884706.0), 1)
     assert read_state("END\n") == (None, 0)
 
@@ -259,7 +379,7 @@ def test_what_openvpn_says_by_itself_is_passed_over_and_what_it_cannot_answer_is
         talk = Talk(here)
         talk.greet()
 
-        assert read_state(talk.ask("state") or "") == (State("CONNECTED", 1795884707.0), 0)
+        assert read_state(talk.ask("state") or "") == (State("CONNECTED", 1795884707.0, "192.0.2.1:1194"), 0)
         assert talk.ask("status 3") is None
         talk.leave()
         assert there.recv(99) == b"state\nstatus 3\nquit\n"
@@ -359,6 +479,21 @@ def test_a_handshake_counts_for_three_minutes_or_three_keepalives(
     assert wireguard.tunnels_of(peers, {"eth0": True}) == []
 
 
+def test_the_fork_of_wireguard_is_asked_by_its_own_program(tmp_path: Path) -> None:
+    program = tmp_path / "awg"
+    program.write_text(
+        "#!/bin/sh\ncase $3 in\n"
+        f'peers) printf "awg0\\t{KEY}\\n" ;;\nendpoints) printf "awg0\\t{KEY}\\t192.0.2.1:51820\\n" ;;\n'
+        "'') echo awg0 ;;\nesac\n"
+    )
+    program.chmod(0o755)
+
+    interfaces, peers, unreadable = wireguard.ask_wireguard(Commands(f"{tmp_path}:/usr/bin:/bin"), "awg")
+
+    assert (interfaces, unreadable) == ({"awg0"}, 0)
+    assert peers == {("awg0", KEY): {"endpoints": ["192.0.2.1:51820"]}}
+
+
 def test_wireguard_is_never_asked_for_what_holds_a_private_key() -> None:
     assert not {"dump", "private-key", "preshared-keys", "showconf"} & set(wireguard.COLUMNS)
 
@@ -383,6 +518,27 @@ def test_a_tailscale_that_is_stopped_has_tunnels_that_are_down() -> None:
     told = json.loads((SAMPLES / "tailscale_status.json").read_text()) | {"BackendState": "Stopped"}
 
     assert {t.status for t in tailscale.read_status(json.dumps(told))} == {"down"}
+
+
+def test_a_peer_whose_key_has_expired_is_down_though_it_is_online() -> None:
+    told = json.loads((SAMPLES / "tailscale_status.json").read_text())
+    told["Peer"]["nodekey:aaaa"] |= {"Expired": True, "KeyExpiry": "2026-11-01T00:00:00Z"}
+
+    assert [t.status for t in tailscale.read_status(json.dumps(told))] == ["down", "stale", "active"]
+
+
+def test_the_first_versions_of_tailscale_tell_by_handshakes_who_is_there() -> None:
+    now = datetime.now(UTC).isoformat()
+    peers = {
+        "a1": {"HostName": "desk", "TailAddr": "100.64.0.2", "LastHandshake": now, "Relay": "", "RxBytes": 5},
+        "b2": {"HostName": "phone", "TailAddr": "", "LastHandshake": "0001-01-01T00:00:00Z"},
+    }
+    told = tailscale.read_status(json.dumps({"BackendState": "", "Peer": peers}))
+
+    assert [(t.peer, t.status, t.allowed) for t in told] == [
+        ("desk", "active", ("100.64.0.2",)),
+        ("phone", "stale", ()),
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"BackendState": 1, "Peer": [1]}', "[" * 100_000])
@@ -468,6 +624,58 @@ def test_an_ipsec_tunnel_is_active_where_there_are_associations_both_ways() -> N
         ],
         0,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "carries"),
+    [
+        ("\tdir out priority 375424 \n", "\tdir out priority 375424 ptype main \n", True),
+        ("\tdir out priority 375424 \n", "\tdir out priority 375424 \n\tmark 0x64/0xffffffff \n", None),
+        ("\tdir out priority 375424 \n", "\tdir out priority 375424 \n\tif_id 0x2a\n", None),
+        ("0.0.0.0/0 \n\tdir out", "0.0.0.0/0 uid 0\n\tdir out", True),
+        ("0.0.0.0/0 \n\tdir out", "0.0.0.0/0 proto tcp dport 179 \n\tdir out", False),
+    ],
+)
+def test_a_policy_for_some_packets_does_not_carry_everything(
+    old: str, new: str, carries: bool | None
+) -> None:
+    (tunnel, _), unreadable = ipsec.read_tunnels(POLICIES.replace(old, new), STATES)
+
+    assert (tunnel.status, tunnel.carries, unreadable) == ("active", carries, 0)
+
+
+def test_a_policy_may_leave_its_near_end_open() -> None:
+    policies = POLICIES.replace("tmpl src 192.0.2.1", "tmpl src 0.0.0.0")
+
+    (tunnel, _), _ = ipsec.read_tunnels(policies, STATES)
+
+    assert (tunnel.peer, tunnel.status, tunnel.sent) == ("192.0.2.2", "active", 2048)
+
+
+def test_two_hosts_in_transport_mode_are_told_by_their_policy() -> None:
+    policies = (
+        "src 192.0.2.1/32 dst 192.0.2.2/32 proto udp dport 1701 \n\tdir out priority 2080 \n"
+        "\ttmpl src 0.0.0.0 dst 0.0.0.0\n\t\tproto esp reqid 1 mode transport\n"
+        "src 0.0.0.0/0 dst 0.0.0.0/0 proto tcp dport 179 \n\tdir out priority 2080 \n"
+        "\ttmpl src 0.0.0.0 dst 0.0.0.0\n\t\tproto esp reqid 2 mode transport\n"
+    )
+
+    (tunnel,), _ = ipsec.read_tunnels(policies, STATES)
+
+    assert (tunnel.peer, tunnel.status, tunnel.carries) == ("192.0.2.2", "active", False)
+    assert (tunnel.allowed, tunnel.received) == (("192.0.2.2/32",), 1024)
+
+
+def test_addresses_of_ipv6_that_end_in_zeros_are_told_whole() -> None:
+    ends = {"192.0.2.1": "2001:db8::", "192.0.2.2": "2001:db8:1::", "10.2.0.0/24": "2001:db8:2::/48"}
+    policies, states = POLICIES, STATES
+    for old, new in ends.items():
+        policies, states = policies.replace(old, new), states.replace(old, new)
+
+    (tunnel, _), unreadable = ipsec.read_tunnels(policies, states + "src :: dst 2001:db8:1::\n\tproto esp\n")
+
+    assert (tunnel.endpoint, tunnel.status, tunnel.sent) == ("2001:db8:1::", "active", 2048)
+    assert unreadable == 0
 
 
 def test_more_bytes_than_can_be_kept_are_not_told() -> None:

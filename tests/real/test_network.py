@@ -44,7 +44,7 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
     """Two namespaces joined by a veth; the first has interfaces of many kinds and two routing tables."""
     with namespaces(2) as (one, two):
         one.ip(
-            f"link add v0 type veth peer name v1 netns {two.name}",
+            f"link add v0 index 20 type veth peer name v1 index 20 netns {two.name}",
             "link set v0 up mtu 1400",
             "addr add 10.1.0.1/24 dev v0",
             "addr add fd01::1/64 dev v0 nodad",
@@ -60,8 +60,13 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
             "link set t0 up",
             "addr add 10.8.0.1 peer 10.8.0.2/32 dev t0",
         )
-        for words in (("add", "link", "v0", "name", VLAN, "type", "vlan", "id", "10"), ("set", VLAN, "up")):
-            one.run("ip", "link", *words, check=False)  # not every kernel has vlans
+        for words in (
+            ("add", "link", "v0", "name", VLAN, "type", "vlan", "id", "10"),
+            ("set", VLAN, "up"),
+            ("add", "link", "v0", "name", "mv0", "type", "macvlan"),
+            ("set", "mv0", "netns", two.name),  # where v0's number is another's
+        ):
+            one.run("ip", "link", *words, check=False)  # not every kernel has these
         two.ip("link set v1 up", "addr add 10.1.0.2/24 dev v1", "addr add fd01::2/64 dev v1 nodad")
         one.ip(
             "route add default via 10.1.0.2 metric 50",
@@ -77,6 +82,8 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
             "rule add uidrange 1000-2000 unreachable priority 103",
             "rule add priority 104 goto 200",
             "rule add table main suppress_prefixlength 0 priority 200",
+            "rule add fwmark 0/0x40 table 100 priority 105",
+            "rule add tun_id 7 table 100 priority 106",
             "rule add l3mdev priority 1000",
             "route add 10.7.0.0/16 via 10.1.0.2 proto openr",
         )
@@ -135,6 +142,8 @@ def test_policy_rules_are_those_of_ip(pair: tuple[Namespace, Namespace]) -> None
     assert texts[102] == ("not to 10.4.0.0/16 ipproto 6 dport 80-90", None)
     assert texts[103] == ("uidrange 1000-2000", "unreachable")
     assert texts[104] == ("", "goto 200")
+    assert texts[105] == ("fwmark 0x0/0x40", None)
+    assert texts[106] == ("tun_id 7", None)
     assert texts[200] == ("suppress_prefixlength 0", None)
     assert texts[1000] == ("", "lookup [l3mdev-table]")
 

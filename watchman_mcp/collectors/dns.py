@@ -6,19 +6,19 @@ Each server is asked one question, for the root's name servers, at most once per
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from posixpath import normpath
 
 from watchman_mcp.errors import Absent
 from watchman_mcp.machine.dns_servers import NameServer, interface_name, merged
 from watchman_mcp.machine.dns_servers.asking import Check, checked, key_of
+from watchman_mcp.machine.dns_servers.dnsmasq import LEFT_OVER, Settings, at_work, counts, read_dnsmasq
 from watchman_mcp.machine.dns_servers.dnsmasq import SOURCE as DNSMASQ
-from watchman_mcp.machine.dns_servers.dnsmasq import Settings, read_dnsmasq
 from watchman_mcp.machine.dns_servers.network_manager import SOURCE as MANAGER
 from watchman_mcp.machine.dns_servers.network_manager import ask_manager
-from watchman_mcp.machine.dns_servers.providers import PROVIDERS
+from watchman_mcp.machine.dns_servers.providers import provider_of
 from watchman_mcp.machine.dns_servers.resolv import read_resolv
 from watchman_mcp.machine.dns_servers.resolved import SOURCE as RESOLVED
 from watchman_mcp.machine.dns_servers.resolved import ask_resolved
-from watchman_mcp.machine.running import running
 from watchman_mcp.schema import Edge, path_of
 from watchman_mcp.schema.network import USED_BY, DNSServer, NetworkInterface
 
@@ -64,7 +64,7 @@ def _node(server: NameServer, check: Check | None) -> DNSServer:
     return DNSServer(
         ip=server.ip,
         port=server.port,
-        provider=PROVIDERS.get(server.ip),
+        provider=provider_of(server.ip),
         source=server.source,
         interface=server.interface,
         position=server.position,
@@ -142,10 +142,11 @@ def _dnsmasq(look: Look) -> list[NameServer]:
     files = look.machine.files
     if not files.exists(DNSMASQ_FILE) and not files.exists(DNSMASQ_FOLDER):
         raise Absent("dnsmasq has no configuration")
-    if look.machine.live and not running({b"dnsmasq"}):
-        raise Absent("dnsmasq does not run")
+    if look.machine.live and not at_work(DNSMASQ_FILE):
+        raise Absent("dnsmasq does not run, or not with its usual configuration")
     told = Settings()
     todo, done = [DNSMASQ_FILE, DNSMASQ_FOLDER], set[str]()
+    endings: dict[str, tuple[str, ...]] = {DNSMASQ_FOLDER: LEFT_OVER}
     while todo and len(done) < _FILES_AT_MOST:
         path = todo.pop(0)
         if path in done or not files.exists(path):
@@ -153,15 +154,20 @@ def _dnsmasq(look: Look) -> list[NameServer]:
         done.add(path)
         look.watch(path)
         if files.stat(path).kind == "directory":
-            todo += [f"{path}/{entry.name}" for entry in files.entries(path) if _counts(entry.name)]
+            names = (entry.name for entry in files.entries(path))
+            todo += [f"{path}/{name}" for name in names if counts(name, endings.get(path, ()))]
         else:
             before = len(told.folders), len(told.more)
             read_dnsmasq(files.text(path), told)
-            todo += told.folders[before[0] :] + told.more[before[1] :]
+            folders = {normpath(folder): skipped for folder, skipped in told.folders[before[0] :]}
+            endings |= folders
+            todo += [*folders, *told.more[before[1] :]]
     if todo:
         look.cannot(f"{look.scope}:files", f"more than {_FILES_AT_MOST} files; the rest is not read")
     if told.unreadable:
         look.cannot(f"{look.scope}:lines", f"{told.unreadable} lines about servers cannot be read")
+    if told.off:
+        return []
     return told.servers + _upstream(look, told)
 
 
@@ -180,12 +186,6 @@ def _upstream(look: Look, told: Settings) -> list[NameServer]:
                 for place, (ip, scope) in enumerate(servers, first)
             ]
     return found
-
-
-def _counts(name: str) -> bool:
-    """Whether dnsmasq reads a file of this name in a directory of its configuration."""
-    left_over = name.endswith(("~", ".dpkg-dist", ".dpkg-old", ".dpkg-new")) or name.startswith(".")
-    return not left_over and not (name.startswith("#") and name.endswith("#"))
 
 
 collector = Collector(

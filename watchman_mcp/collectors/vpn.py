@@ -18,7 +18,7 @@ from watchman_mcp.machine.tunnels.openvpn import processes, tunnels_of
 from watchman_mcp.machine.tunnels.strongswan import SOCKETS as STRONGSWAN_SOCKETS
 from watchman_mcp.machine.tunnels.strongswan import ask_strongswan, without
 from watchman_mcp.machine.tunnels.tailscale import ask_tailscale
-from watchman_mcp.machine.tunnels.wireguard import ask_wireguard
+from watchman_mcp.machine.tunnels.wireguard import PROGRAMS, ask_wireguard
 from watchman_mcp.machine.tunnels.wireguard import tunnels_of as tunnels_of_peers
 from watchman_mcp.machine.ways import carriers
 from watchman_mcp.schema import Edge, path_of
@@ -26,7 +26,8 @@ from watchman_mcp.schema.network import OVER, NetworkInterface, VPNConnection
 
 from . import Collector, Look
 
-WIREGUARD_SOCKETS, TAILSCALE_SOCKETS = "/run/wireguard", "/run/tailscale"
+WIREGUARD_SOCKETS = {kind: f"/run/{kind}" for kind in PROGRAMS}
+TAILSCALE_SOCKETS = "/run/tailscale"
 OPENVPN_FOLDERS = ("/run/openvpn", "/run/openvpn-client", "/run/openvpn-server")
 _TUNS = ("tun", "tap")
 
@@ -109,40 +110,40 @@ def _node(tunnel: Tunnel, decided: frozenset[str] | None, namespace: str | None)
     )
 
 
-def _wireguards(look: Look, known: list[Link]) -> set[str]:
-    """Interfaces of the kernel's WireGuard, and of programs that leave a socket as these do."""
-    found = {link.name for link in known if link.kind == "wireguard"}
-    if look.machine.files.exists(WIREGUARD_SOCKETS):
-        sockets = {
-            entry.name.removesuffix(".sock") for entry in look.machine.files.entries(WIREGUARD_SOCKETS)
-        }
+def _wireguards(kind: str, look: Look, known: list[Link]) -> set[str]:
+    """Interfaces of the kernel's WireGuard or its fork, and of programs that leave a socket as these do."""
+    found = {link.name for link in known if link.kind == kind}
+    if look.machine.files.exists(WIREGUARD_SOCKETS[kind]):
+        left = look.machine.files.entries(WIREGUARD_SOCKETS[kind])
         # A program's socket can be seen from other network namespaces too.
-        found |= sockets & {link.name for link in known}
+        found |= {entry.name.removesuffix(".sock") for entry in left} & {link.name for link in known}
     return found
 
 
-def _wireguard(look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
+def _wireguard(kind: str, look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
     """Peers of every interface."""
-    found = _wireguards(look, known)
+    found, program = _wireguards(kind, look, known), PROGRAMS[kind]
     if not found:
-        raise Absent("no interface is WireGuard's")
+        raise Absent(f"no interface is of {kind}")
     named.update(found)
-    interfaces, peers, unreadable = ask_wireguard(look.machine.commands)
+    interfaces, peers, unreadable = ask_wireguard(look.machine.commands, program)
     named.update(interfaces)
     if unreadable:
-        look.cannot(f"{look.scope}:lines", f"{unreadable} lines of wg cannot be read and were left out")
+        look.cannot(
+            f"{look.scope}:lines", f"{unreadable} lines of {program} cannot be read and were left out"
+        )
     return tunnels_of_peers(peers, {link.name: link.up for link in known})
 
 
-def _unasked(look: Look, known: list[Link], _named: set[str]) -> list[Tunnel]:
-    """Interfaces of WireGuard whose peers this user may not see, or nobody without `wg`."""
-    asked = f"{look.scope.rpartition(':')[0]}:wireguard"
+def _unasked(kind: str, look: Look, known: list[Link], _named: set[str]) -> list[Tunnel]:
+    """Interfaces of WireGuard whose peers this user may not see, or nobody without `wg` or `awg`."""
+    asked = f"{look.scope.rpartition(':')[0]}:{kind}"
     if asked in look.seen:
         raise Absent("their peers are told")
-    names = _wireguards(look, known)
+    names = _wireguards(kind, look, known)
     here = [link for link in known if link.name in names]
     if here and asked not in look.failed:
-        look.cannot(asked, "WireGuard's peers cannot be told without the command wg, of wireguard-tools")
+        look.cannot(asked, f"peers cannot be told without the command {PROGRAMS[kind]}, of {kind}-tools")
     return [Tunnel("wireguard", UNKNOWN if link.up else DOWN, link.name) for link in here]
 
 
@@ -191,15 +192,18 @@ def _others(_look: Look, known: list[Link], named: set[str]) -> list[Tunnel]:
     ]
 
 
+_WIREGUARDS: dict[str, Ask] = {
+    **{kind: partial(_wireguard, kind) for kind in PROGRAMS},
+    **{f"{kind}-interfaces": partial(_unasked, kind) for kind in PROGRAMS},
+}
 KINDS: dict[str, Ask] = {
-    "wireguard": _wireguard,
-    "wireguard-interfaces": _unasked,
+    **_WIREGUARDS,
     "openvpn": _openvpn,
     "tailscale": _tailscale,
     "ipsec": _ipsec,
     "tun": _others,
 }
-ELSEWHERE = ("wireguard", "wireguard-interfaces", "tun")
+ELSEWHERE = (*_WIREGUARDS, "tun")
 """Kinds that are asked for in other network namespaces too."""
 
 collector = Collector(
@@ -207,7 +211,7 @@ collector = Collector(
     emits=(VPNConnection, OVER),
     every=lambda settings: settings.network.scan_interval,
     watch=(
-        WIREGUARD_SOCKETS,
+        *WIREGUARD_SOCKETS.values(),
         TAILSCALE_SOCKETS,
         *OPENVPN_FOLDERS,
         *STRONGSWAN_SOCKETS,

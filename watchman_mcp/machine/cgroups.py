@@ -7,8 +7,15 @@ import re
 from collections.abc import Collection
 
 _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap|slice)")
-_CONTAINER = re.compile(r"(?:[a-z][a-z-]*-)?([0-9a-f]{64})(?:\.scope)?")
-"""docker, podman (libpod-), containerd, CRI-O (crio-) and Kubernetes; with cgroupfs the bare id."""
+_CONTAINER = re.compile(r"(?:[a-z][a-z-]*-|[^:]+\.slice:[a-z-]+:)?([0-9a-f]{64})(?:\.scope)?")
+"""docker, podman (libpod-), containerd, CRI-O (crio-) and Kubernetes; with cgroupfs the bare id.
+
+Where containerd is told of systemd and runc is not, the name has colons.
+"""
+_LXC = ("lxc", "lxc.payload")
+"""Groups below which every container of LXC, of LXD, Incus and Proxmox too, has one of its name."""
+_PAYLOAD = "lxc.payload."
+"""How it begins that name since version 4, where all are beside one another."""
 _MONITOR = re.compile(r"(?:[a-z-]*-)?conmon-[0-9a-f]{64}(?:\.scope)?")
 """podman's and CRI-O's process beside a container."""
 MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
@@ -48,11 +55,16 @@ def is_manager(text: str) -> bool:
 
 
 def container_of(text: str) -> str | None:
-    """The id of the container that a /proc/PID/cgroup names; of nested ones the outermost."""
+    """The container that a /proc/PID/cgroup names, of nested ones the outermost: its id, in LXC its name."""
     for _, path in paths(text):
+        above = ""
         for part in path.split("/"):
             if (found := _CONTAINER.fullmatch(part)) and not _MONITOR.fullmatch(part):
                 return found[1]
+            name = part.removeprefix(_PAYLOAD)
+            if name and (name != part or above in _LXC):
+                return name
+            above = part
     return None
 
 

@@ -46,6 +46,8 @@ class Containers:
 
     def name(self, number: str) -> str:
         """The name of a container; the beginning of its id where no engine ever told one."""
+        if not docker.is_id(number):
+            return number
         known = self._by_id.get(number) if self.told else None
         found: str | None = known.name if known else self._kept.get(number)
         if found is None:

@@ -106,9 +106,14 @@ def read_containers(text: bytes) -> tuple[list[Container], int]:
     return found, unreadable
 
 
+def is_id(text: str) -> bool:
+    """Whether this is an id that an engine gives; LXC's containers have names alone."""
+    return _ID.fullmatch(text) is not None
+
+
 def short(number: str) -> str:
-    """A container's id as its engine shows it."""
-    return number[:12]
+    """A container's id as its engine shows it; a name stays."""
+    return number[:12] if is_id(number) else number
 
 
 def _name(names: Any) -> str | None:

@@ -144,12 +144,18 @@ def _interfaces(links: Mapping[int, Any], addresses: Iterable[Any]) -> Iterator[
             mtu=link.get_attr("IFLA_MTU"),
             networks=sorted(networks[index]),
             master=_name(links, link.get_attr("IFLA_MASTER")),
-            # The other end of a veth may be in another namespace, where its number is another's.
-            parent=None if kind == "veth" else _name(links, link.get_attr("IFLA_LINK")),
+            parent=_parent(links, link, kind),
             vlan=data.get_attr("IFLA_VLAN_ID") if kind == "vlan" and data else None,
             peer=link.get_attr("IFLA_LINK") if kind == "veth" else None,
             peer_in=link.get_attr("IFLA_LINK_NETNSID") if kind == "veth" else None,
         )
+
+
+def _parent(links: Mapping[int, Any], link: Any, kind: str | None) -> str | None:
+    """The interface that one stands on; a number of another namespace is another interface's here."""
+    if kind == "veth" or link.get_attr("IFLA_LINK_NETNSID") is not None:
+        return None
+    return _name(links, link.get_attr("IFLA_LINK"))
 
 
 def _name(links: Mapping[int, Any], index: int | None) -> str | None:

@@ -56,9 +56,14 @@ def _selector(told: Any) -> Iterator[str]:
             yield f"{word} {network}/{told[length]}"
     if told["tos"]:
         yield f"tos {told['tos']:#x}"
+    mask = told.get_attr("FRA_FWMASK")
+    if told.get_attr("FRA_FWMARK") is None and mask is not None:
+        yield f"fwmark 0x0/{mask:#x}"  # the kernel leaves a mark of zero out
     for word, name, written in _PARTS:
         if (value := told.get_attr(name)) is not None and (text := written(value, told)):
             yield f"{word} {text}"
+    if any(part[0] == "UNKNOWN" for part in told["attrs"]):  # of a newer kernel
+        yield "and more that is not known"
 
 
 def _plain(value: Any, _told: Any) -> str:
@@ -82,6 +87,7 @@ _PARTS: tuple[tuple[str, str, Callable[[Any, Any], str]], ...] = (
     ("fwmark", "FRA_FWMARK", _mark),
     ("iif", "FRA_IIFNAME", _plain),
     ("oif", "FRA_OIFNAME", _plain),
+    ("tun_id", "FRA_TUN_ID", _plain),
     ("uidrange", "FRA_UID_RANGE", _range),
     ("ipproto", "FRA_IP_PROTO", _plain),
     ("sport", "FRA_SPORT_RANGE", _range),

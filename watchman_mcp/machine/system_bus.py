@@ -1,15 +1,22 @@
-"""Asks services on the system's D-Bus for properties, by systemd's busctl, which answers in JSON."""
+"""Asks services on the system's D-Bus for properties, by systemd's busctl, in JSON where it knows that."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from watchman_mcp.errors import Absent, Broken, Denied
+from watchman_mcp.machine.bus_lines import read_line
 from watchman_mcp.machine.commands import Commands, Output
 
-_ASK = ["busctl", "--system", "--json=short", "--no-pager", "--auto-start=no", "--timeout=3"]
+_ASK = ["busctl", "--system", "--no-pager", "--auto-start=no", "--timeout=3"]
+_JSON = "--json=short"
 _SECONDS = 5.0
+
+
+class Lacking(Broken):
+    """The object has no property of this name, as where the service is of an older version."""
 
 
 def runs(commands: Commands, service: str) -> bool:
@@ -19,30 +26,42 @@ def runs(commands: Commands, service: str) -> bool:
     """
     bus = "org.freedesktop.DBus"
     try:
-        told = commands.run([*_ASK, "call", bus, "/", bus, "NameHasOwner", "s", service], timeout=_SECONDS)
+        rows = _asked(commands, ["call", bus, "/", bus, "NameHasOwner", "s", service], 1)
     except Absent as error:
         raise Broken(f"the system bus cannot be asked: {error}") from error
-    (row,) = _rows(told, 1)
-    return bool(row == [True])
+    return rows[0] in (True, [True])
 
 
 def properties(commands: Commands, service: str, path: str, interface: str, *names: str) -> dict[str, Any]:
     """Properties of an object of a service, each as plain JSON.
 
-    Raises: Absent (no busctl), Denied, Broken.
+    Raises: Absent (no busctl), Denied, Lacking, Broken.
     """
-    told = commands.run([*_ASK, "get-property", service, path, interface, *names], timeout=_SECONDS)
-    return dict(zip(names, _rows(told, len(names)), strict=True))
+    rows = _asked(commands, ["get-property", service, path, interface, *names], len(names))
+    return dict(zip(names, rows, strict=True))
 
 
-def _rows(told: Output, count: int) -> list[Any]:
+def _asked(commands: Commands, words: list[str], count: int) -> list[Any]:
+    told = commands.run([*_ASK, _JSON, *words], timeout=_SECONDS)
+    if told.code != 0 and "unrecognized option" in told.stderr:  # systemd before 240, as RHEL 8 has it
+        told = commands.run([*_ASK, *words], timeout=_SECONDS)
+        return _rows(told, count, read_line)
+    return _rows(told, count, _of_json)
+
+
+def _of_json(line: str) -> Any:
+    return json.loads(line)["data"]
+
+
+def _rows(told: Output, count: int, read: Callable[[str], Any]) -> list[Any]:
     if told.code != 0:
         why = told.stderr.strip().split("\n")[-1][:200]
         if "access denied" in why.lower() or "not permitted" in why.lower():
             raise Denied(f"the system bus may not be asked this by this user: {why}")
-        raise Broken(f"busctl says: {why or 'nothing'}; run it by hand")
+        kind = Lacking if "unknown property" in why.lower() else Broken
+        raise kind(f"busctl says: {why or 'nothing'}; run it by hand")
     try:
-        rows = [json.loads(line)["data"] for line in told.stdout.strip().split("\n")]
+        rows = [read(line) for line in told.stdout.strip().split("\n")]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Broken("busctl answers in another shape than JSON; run it by hand") from error
     if len(rows) != count:

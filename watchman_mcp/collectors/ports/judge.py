@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from watchman_mcp.collectors import Look
 from watchman_mcp.machine.containers import Containers
+from watchman_mcp.machine.docker import is_id
 from watchman_mcp.machine.firewall.around import Around, cables, far_by_others, look_around
 from watchman_mcp.machine.firewall.behind import Cable, Side, behind
 from watchman_mcp.machine.firewall.exposure import Endpoint, Verdict, exposure
@@ -55,7 +56,7 @@ class Judge:
         for space in spaces:
             with look.beside(f"netns/{space.name}/firewall"):
                 self._inside[space.name] = self._look_into(look, space)
-        told = containers.told.containers if any(space.container for space in spaces) else []
+        told = containers.told.containers if any(is_id(space.container) for space in spaces) else []
         firewall = self._here.side.firewall if self._here else Firewall()
         self._published = published(firewall, told)
 

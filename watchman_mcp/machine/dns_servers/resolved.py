@@ -8,7 +8,7 @@ from typing import Any
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.commands import Commands
-from watchman_mcp.machine.system_bus import object_path, properties, runs, shaped
+from watchman_mcp.machine.system_bus import Lacking, object_path, properties, runs, shaped
 
 from . import PORT, TLS_PORT, NameServer
 
@@ -27,19 +27,26 @@ def ask_resolved(commands: Commands, name_of: Callable[[int], str]) -> list[Name
     """
     if not runs(commands, _SERVICE):
         return None
-    manager = properties(
-        commands,
-        _SERVICE,
-        _MANAGER,
-        f"{_SERVICE}.Manager",
-        *("DNSEx", "FallbackDNSEx", "Domains", "DNSOverTLS"),
-    )
+    manager = _manager(commands)
     links: dict[int, Link] = {}
     for index in {row[0] for row in _servers(manager["DNSEx"]) if row[0] > 0}:
         path = object_path(f"{_MANAGER}/link", str(index))
         told = properties(commands, _SERVICE, path, f"{_SERVICE}.Link", "DNSOverTLS", "DefaultRoute")
         links[index] = str(told["DNSOverTLS"]), bool(told["DefaultRoute"])
     return resolved_servers(manager, links, {index: name_of(index) for index in links})
+
+
+def _manager(commands: Commands) -> dict[str, Any]:
+    """The manager's properties; those of a version before 246 tell neither ports nor names of servers."""
+    where = _SERVICE, _MANAGER, f"{_SERVICE}.Manager"
+    rest = "Domains", "DNSOverTLS"
+    try:
+        return properties(commands, *where, "DNSEx", "FallbackDNSEx", *rest)
+    except Lacking:
+        told = properties(commands, *where, "DNS", "FallbackDNS", *rest)
+        for name in ("DNS", "FallbackDNS"):
+            told[f"{name}Ex"] = [[*row, 0, ""] for row in shaped(told[name], int, int, list)]
+        return told
 
 
 def resolved_servers(

@@ -14,8 +14,11 @@ from watchman_mcp.machine.commands import Commands
 
 from . import ACTIVE, DOWN, Tunnel
 
-_HEAD = re.compile(r"src (\S+) dst (\S+)\b")
-_TEMPLATE = re.compile(r"\ttmpl src (\S+) dst (\S+)")
+_HEAD = re.compile(r"src (\S+) dst (\S+)")
+_TEMPLATE = re.compile(r"\s+tmpl src (\S+) dst (\S+)")
+_OUT = re.compile(r"\s+dir out\b")
+_SOME = re.compile(r"\s+(?:mark|if_id) ")
+"""It is only for packets with a mark, or of an interface: which those are, routes tell."""
 _BYTES = re.compile(r"\s+([0-9]{1,18})\(bytes\),")
 _MOST = 2**63 - 1
 """The largest number that can be kept."""
@@ -25,7 +28,10 @@ _NONE = frozenset({"0.0.0.0", "::"})  # noqa: S104 # not bound to, only compared
 
 @dataclass
 class _Peer:
-    networks: list[str] = field(default_factory=list)
+    networks: dict[str, None] = field(default_factory=dict)
+    """In their order."""
+    carries: bool | None = False
+    """Whether all that leaves goes to it, while it is there; None where that is not told."""
     received: int | None = None
     sent: int | None = None
 
@@ -46,23 +52,29 @@ def read_tunnels(policies: str, states: str) -> tuple[list[Tunnel], int]:
     unreadable = 0
     peers: dict[tuple[str, str], _Peer] = {}
     for block in _blocks(policies):
-        head, template = _HEAD.match(block[0]), _templates(block)
+        head = _HEAD.match(block[0])
         unreadable += head is None
-        if head is None or template is None or not any("\tdir out " in f"{line} " for line in block):
+        if head is None or not any(map(_OUT.match, block)):
             continue
-        peer = peers.setdefault(template, _Peer())
-        if head[2] not in peer.networks:
-            peer.networks.append(head[2])
+        ends = _ends(block, head[1], head[2])
+        if ends is None:
+            continue
+        peer = peers.setdefault(ends, _Peer())
+        peer.networks[head[2]] = None
+        # Neither a protocol, port nor interface alone; `ip -s` adds a user, who is none.
+        whole = block[0][head.end() :].strip() in ("", "uid 0")
+        if whole and head[2] in _EVERYTHING and not peer.carries:
+            peer.carries = None if any(map(_SOME.match, block)) else True
     for block in _blocks(states):
         head = _HEAD.match(block[0])
         unreadable += head is None
         if head is None or any(" spi 0x00000000(" in line for line in block):
             continue
-        ends, count = (head[1], head[2]), _bytes(block)
-        if ends in peers:
-            peers[ends].sent = min((peers[ends].sent or 0) + count, _MOST)
-        elif ends[::-1] in peers:
-            peers[ends[::-1]].received = min((peers[ends[::-1]].received or 0) + count, _MOST)
+        count = _bytes(block)
+        if (there := _known(peers, head[1], head[2])) is not None:
+            there.sent = min((there.sent or 0) + count, _MOST)
+        elif (there := _known(peers, head[2], head[1])) is not None:
+            there.received = min((there.received or 0) + count, _MOST)
     return [_tunnel(far, peer) for (_, far), peer in peers.items()], unreadable
 
 
@@ -74,7 +86,7 @@ def _tunnel(far: str, peer: _Peer) -> Tunnel:
         peer=far,
         endpoint=far,
         allowed=tuple(peer.networks),
-        carries=active and not _EVERYTHING.isdisjoint(peer.networks),
+        carries=active and peer.carries,
         received=peer.received,
         sent=peer.sent,
     )
@@ -93,13 +105,20 @@ def _blocks(text: str) -> Iterator[list[str]]:
         yield block
 
 
-def _templates(block: list[str]) -> tuple[str, str] | None:
-    """The two ends of a policy's tunnel; in transport mode they are not written, or are zero."""
-    for line in block:
-        found = _TEMPLATE.match(line)
-        if found and found[2] not in _NONE:
-            return found[1], found[2]
-    return None
+def _ends(block: list[str], near: str, far: str) -> tuple[str, str] | None:
+    """The two ends of a policy's tunnel; in transport mode they are those that it is for, if two hosts."""
+    found = next((match for line in block if (match := _TEMPLATE.match(line))), None)
+    if found is None or found[2] not in _NONE:
+        return (found[1], found[2]) if found else None
+    hosts = [one.partition("/") for one in (near, far)]
+    if any(length != ("128" if ":" in ip else "32") for ip, _, length in hosts):
+        return None
+    return hosts[0][0], hosts[1][0]
+
+
+def _known(peers: dict[tuple[str, str], _Peer], near: str, far: str) -> _Peer | None:
+    """The tunnel of these ends, of which the near one may be any of this machine's."""
+    return peers.get((near, far)) or peers.get(("::" if ":" in far else "0.0.0.0", far))  # noqa: S104
 
 
 def _bytes(block: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,14 +13,18 @@ from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.running import running
 
-from . import ACTIVE, DOWN, FRESH, Link, Tunnel, moment, status_of
+from . import ACTIVE, DOWN, FRESH, UNKNOWN, Link, Tunnel, moment, status_of
 from .openvpn_management import CONNECTED, ask
 from .openvpn_status import Client, read_status
 
 _WANTED = frozenset({"cd", "config", "dev", "mode", "remote", "server", "status"})
+_OTHERS = "remote, others"
+"""Where remotes beside the first one are kept: no option has such a name."""
 _INTERFACE = re.compile(rb"^iff:\s*(\S+)$", re.MULTILINE)
 _INLINE = re.compile(r"<(/?)([a-z0-9-]+)>")
 _TUN = "/dev/net/tun"
+_OFFLOADED = frozenset({"ovpn", "ovpn-dco"})
+"""Kinds of interfaces that belong to the kernel's own OpenVPN: no process holds their other end."""
 _FILE_CAP = 4 << 20
 Options = dict[str, list[str]]
 
@@ -55,33 +60,45 @@ def processes() -> Iterator[Process]:
 
 
 def read_words(words: Iterable[str]) -> Options:
-    """The options of a command line that bear on status and interface; a lone word is the configuration."""
+    """The options of a command line that bear on status and interface, in the order in which they count.
+
+    A lone word is the configuration.
+    """
     options: Options = {}
     name = "config"
     for word in words:
         if word.startswith("--"):
             name = word.removeprefix("--")
-            if _wanted(name):
-                options[name] = []
+            if name == "remote" and name in options:
+                options.setdefault(_OTHERS, []).append(name)
+                name = ""
+            elif _wanted(name):
+                before = options.pop(name, [])
+                options[name] = before if name == "config" else []
         elif _wanted(name):
             options.setdefault(name, []).append(word)
     return options
 
 
 def read_configuration(text: str) -> Options:
-    """The same options of a configuration file; what stands within tags, such as keys, is passed over."""
+    """The same options of a configuration file; what stands within tags, such as keys, is passed over.
+
+    Those of a connection, of which several are tried in turn, are no keys.
+    """
     options: Options = {}
     within = ""
     for line in text.split("\n"):
         tag = _INLINE.fullmatch(line.strip())
-        if tag is not None:
+        if tag is not None and tag[2] != "connection":
             within = "" if tag[1] else within or tag[2]
         elif not within:
             words = _words(line)
             if words and _wanted(words[0].removeprefix("--")):
-                # The first of several remotes is tried first; of others the last one counts.
+                # Any of several remotes may be connected; of other options the last one counts.
                 name = words[0].removeprefix("--")
-                if name != "remote" or name not in options:
+                if name == "remote" and name in options:
+                    options.setdefault(_OTHERS, []).append(name)
+                else:
                     options[name] = words[1:]
     return options
 
@@ -110,16 +127,16 @@ def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[l
     lost: list[str] = []
     options = _settled(files, process, lost)
     interface = process.interface or next(iter(options.get("dev", [])), None)
-    link = next((one for one in links if one.name == interface), None)
+    link, among = _link(process, interface, links)
     up = link is not None and link.up
     path = next(iter(options.get("status", [])), "")
-    endpoint = ":".join(options.get("remote", [])[:2]) or None
+    first, others = ":".join(options.get("remote", [])[:2]), len(options.get(_OTHERS, []))
     single = Tunnel(
         "openvpn",
-        ACTIVE if up else DOWN,
+        ACTIVE if up else UNKNOWN if among else DOWN,
         link.name if link else None,
-        endpoint or f"process {process.pid}",
-        endpoint=endpoint,
+        f"{first} or {others} more" if others else first or f"process {process.pid}",
+        endpoint=first if first and not others else None,
     )
     serves = "server" in options or options.get("mode") == ["server"]
     if not path:
@@ -133,10 +150,24 @@ def tunnels_of(files: Files, process: Process, links: Iterable[Link]) -> tuple[l
         return ([] if serves else [single]), lost  # it is not written yet
     if status.unreadable:
         lost.append(f"{status.unreadable} lines of {path}")
+    if not status.complete:  # it writes the file anew each time
+        lost.append(f"the end of {path}, which is not written yet")
     if not status.server:
+        if serves:
+            return [], lost
         return [single._replace(received=status.received, sent=status.sent)], lost
-    fresh = status_of(up, written, _interval(options) + FRESH)
+    fresh = UNKNOWN if among else status_of(up, written, _interval(options) + FRESH)
     return list(_clients(status.clients, single._replace(status=fresh))), lost
+
+
+def _link(process: Process, interface: str | None, links: Iterable[Link]) -> tuple[Link | None, bool]:
+    """The interface of a process, and whether it is one of several of which nothing tells which."""
+    links = list(links)
+    exact = next((one for one in links if one.name == interface), None)
+    if exact is not None or process.interface or not interface:
+        return exact, False
+    numbered = [one for one in links if one.kind in _OFFLOADED and one.name.rstrip("0123456789") == interface]
+    return (numbered[0], False) if len(numbered) == 1 else (None, bool(numbered))
 
 
 def _asked(
@@ -159,6 +190,7 @@ def _asked(
         single = single._replace(
             status=single.status if connected else DOWN,
             connected_at=moment(told.state.since) if connected else None,
+            endpoint=single.endpoint or (told.state.remote if connected else None),
         )
     if told.status is not None:
         single = single._replace(received=told.status.received, sent=told.status.sent)
@@ -166,11 +198,9 @@ def _asked(
 
 
 def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:
-    names = [client.name for client in clients]
-    for client in clients:
-        twice = names.count(client.name) > 1 if len(names) < 1_000 else True
+    for peer, client in _named(clients).items():
         yield single._replace(
-            peer=f"{client.name} {client.address}" if twice else client.name,
+            peer=peer,
             endpoint=client.address,
             connected_at=moment(client.since),
             last_sign=moment(client.seen),
@@ -180,15 +210,45 @@ def _clients(clients: list[Client], single: Tunnel) -> Iterator[Tunnel]:
         )
 
 
+def _named(clients: list[Client]) -> dict[str, Client]:
+    """Each client by its name; where others have it too with its address, or with what is its own within."""
+    # Of one that came back from the same place, with the same address within, the older connection is left.
+    ends = {
+        (one.name, one.address, next(iter(one.networks), "")): one
+        for one in sorted(clients, key=lambda one: one.since)
+    }
+    names = Counter(name for name, _, _ in ends)
+    places = Counter((name, address) for name, address, _ in ends)
+    found: dict[str, Client] = {}
+    for (name, address, within), client in ends.items():
+        alone = names[name] == 1
+        apart = places[name, address] == 1
+        found[name if alone else f"{name} {address}" if apart else f"{name} {address} {within}"] = client
+    return found
+
+
 def _settled(files: Files, process: Process, lost: list[str]) -> Options:
-    """The options of the configuration and, before them, of the command line."""
-    options = dict(process.options)
-    for name in process.options.get("config", []):
-        try:
-            options = read_configuration(files.text(_path(process, options, name), _FILE_CAP)) | options
-        except (Absent, Denied, Broken) as error:
-            lost.append(str(error))
+    """The options of the command line and of the configuration: each counts until a later one says else.
+
+    So the status file of a configuration is the one that is written, though a unit names one before it.
+    """
+    options: Options = {}
+    for name, words in process.options.items():
+        if name != "config":
+            options = _later(options, {name: words})
+            continue
+        for path in words:
+            try:
+                text = files.text(_path(process, options, path), _FILE_CAP)
+                options = _later(options, read_configuration(text))
+            except (Absent, Denied, Broken) as error:
+                lost.append(str(error))
     return options
+
+
+def _later(options: Options, more: Options) -> Options:
+    """Options with later ones, but for the first remote."""
+    return options | more | {name: options[name] for name in ("remote",) if name in options}
 
 
 def _path(process: Process, options: Options, name: str) -> str:

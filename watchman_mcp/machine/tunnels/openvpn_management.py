@@ -44,6 +44,8 @@ class State(NamedTuple):
     """CONNECTED, RECONNECTING, WAIT, ..."""
     since: float
     """A moment of the Unix clock."""
+    remote: str | None = None
+    """The address that it is connected to, and its port."""
 
 
 class Told(NamedTuple):
@@ -89,10 +91,16 @@ def read_state(text: str) -> tuple[State | None, int]:
         if cells == [""] or cells == ["END"]:
             continue
         if len(cells) > 1 and _is_moment(cells[0]) and cells[1].replace("_", "").isalpha():
-            found = State(cells[1], float(cells[0]))
+            found = State(cells[1], float(cells[0]), _remote(cells[4:6]))
         else:
             unreadable += 1
     return found, unreadable
+
+
+def _remote(cells: list[str]) -> str | None:
+    """The far end of a state; versions before 2.4 tell no port, a server has none."""
+    address = ":".join(f"[{cell}]" if ":" in cell else cell for cell in cells if cell)
+    return address or None
 
 
 def _is_moment(text: str) -> bool:

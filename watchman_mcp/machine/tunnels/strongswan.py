@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,6 +19,10 @@ _QUESTIONS = {"list-conns": "list-conn", "list-sas": "list-sa"}
 _WORKING = frozenset({"INSTALLED", "UPDATING", "REKEYING", "REKEYED"})
 """States of an association that carries something."""
 _EVERYTHING = frozenset({"0.0.0.0/0", "::/0"})
+_WHO = ("remote-eap-id", "remote-xauth-id", "remote-id")
+"""Who it is: its user before its machine, which often has an address for a name."""
+_SOME = ("mark-out", "if-id-out")
+"""It takes only packets with such a mark, or of such an interface: which those are, routes tell."""
 _MANY = re.compile(r"[%/]|^[0-9a-fA-F.:]+-[0-9a-fA-F.:]+$")
 """An address for anyone, of a network, or from one to another one."""
 _MOST = 2**63 - 1
@@ -39,14 +45,20 @@ def ask_strongswan(path: str) -> list[Tunnel] | None:
 def tunnels_of(connections: Iterable[Section], associations: Iterable[Section]) -> list[Tunnel]:
     """A tunnel for each peer that is connected, and for each connection to one that could be."""
     known = {name: values for told in connections for name, values in _sections(told)}
-    found: dict[str, Tunnel] = {}
+    apart: dict[tuple[str, str | None], Tunnel] = {}
     held: set[str] = set()
     for told in associations:
         for name, association in _sections(told):
             held.add(name)
             tunnel = _connected(name, association, known.get(name, {}))
-            peer = tunnel.peer or name
-            found[peer] = _both(found[peer], tunnel) if peer in found else tunnel
+            ends = tunnel.peer or name, tunnel.endpoint
+            apart[ends] = _both(apart[ends], tunnel) if ends in apart else tunnel
+    # Who is connected from two places, or calls itself as another one does, is told by where that is.
+    often = Counter(peer for peer, _ in apart)
+    found: dict[str, Tunnel] = {}
+    for (peer, far), tunnel in apart.items():
+        told_by = peer if often[peer] == 1 else f"{peer} {far or ''}".strip()
+        found[told_by] = tunnel._replace(peer=told_by)
     for name, connection in known.items():
         far = _far(connection)
         if name not in held and far is not None:
@@ -85,7 +97,10 @@ def _connected(name: str, association: Section, connection: Section) -> Tunnel:
     networks = tuple(dict.fromkeys(net for child in working for net in _networks(child)))
     active = bool(working)
     # One connection may serve many peers; then these are told apart by who they are.
-    far, who = _text(association, "remote-host"), _text(association, "remote-id")
+    far, who = (
+        _text(association, "remote-host"),
+        next(filter(None, map(partial(_text, association), _WHO)), ""),
+    )
     peer = name if _far(connection) is not None else " ".join(part for part in (name, who or far) if part)
     quiet = [seconds for child in working if (seconds := _count(child, "use-in")) is not None]
     return Tunnel(
@@ -95,20 +110,29 @@ def _connected(name: str, association: Section, connection: Section) -> Tunnel:
         endpoint=far or None,
         last_sign=moment_ago(min(quiet)) if quiet else None,
         allowed=networks,
-        carries=active and not _EVERYTHING.isdisjoint(networks),
+        carries=active and _carries(working),
         received=_sum(working, "bytes-in"),
         sent=_sum(working, "bytes-out"),
     )
+
+
+def _carries(working: list[Section]) -> bool | None:
+    """Whether all that leaves goes to the peer; None where that is not told."""
+    wide = [child for child in working if not _EVERYTHING.isdisjoint(_networks(child))]
+    if not wide:
+        return False
+    return None if all(any(_text(child, mark) for mark in _SOME) for child in wide) else True
 
 
 def _both(one: Tunnel, other: Tunnel) -> Tunnel:
     """Two associations with one peer, of which the older one may soon end, as one tunnel."""
     signs = [sign for sign in (one.last_sign, other.last_sign) if sign]
     first = one if one.status == ACTIVE else other
+    both = one.carries, other.carries
     return first._replace(
         last_sign=max(signs, default=None),
         allowed=tuple(dict.fromkeys([*one.allowed, *other.allowed])),
-        carries=bool(one.carries or other.carries),
+        carries=True if True in both else None if None in both else False,
         received=_added(one.received, other.received),
         sent=_added(one.sent, other.sent),
     )

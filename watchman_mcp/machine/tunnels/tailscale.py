@@ -10,7 +10,7 @@ from typing import Any
 from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine.commands import Commands
 
-from . import ACTIVE, DOWN, STALE, Tunnel
+from . import ACTIVE, DOWN, STALE, Tunnel, status_of
 
 INTERFACE = "tailscale0"
 
@@ -40,7 +40,8 @@ def read_status(text: str) -> list[Tunnel]:
     """
     try:
         status = json.loads(text)
-        running = status["BackendState"] == "Running"
+        # The first versions have the word and write nothing there.
+        running = status["BackendState"] in ("Running", "")
         # In its userspace mode there is no interface.
         interface = INTERFACE if status.get("TUN", True) else None
         return list(_peers(status.get("Peer") or {}, running, interface))
@@ -59,20 +60,35 @@ def _peers(peers: Mapping[str, Any], running: bool, interface: str | None) -> It
         if not name or name in named:
             name = str(peer.get("PublicKey") or key)
         named.add(name)
-        status = DOWN if not running else ACTIVE if peer.get("Online") else STALE
+        handshake = _time(peer.get("LastHandshake"))
         exits = bool(peer.get("ExitNode"))
         yield Tunnel(
             "tailscale",
-            status,
+            _status(peer, running, handshake),
             interface,
             name,
             endpoint=_text(peer.get("CurAddr")) or (f"relay {peer['Relay']}" if peer.get("Relay") else None),
-            last_sign=_time(peer.get("LastHandshake")) or _time(peer.get("LastSeen")),
-            allowed=tuple(str(net) for net in peer.get("AllowedIPs") or peer.get("TailscaleIPs") or ()),
+            last_sign=handshake or _time(peer.get("LastSeen")),
+            allowed=_allowed(peer),
             carries=exits and running,
             received=_count(peer.get("RxBytes")),
             sent=_count(peer.get("TxBytes")),
         )
+
+
+def _status(peer: Mapping[str, Any], running: bool, handshake: datetime | None) -> str:
+    """The status of a peer; nothing goes to one whose key has expired, though it is online."""
+    if not running or peer.get("Expired"):
+        return DOWN
+    if "Online" not in peer:  # the first versions do not tell it
+        return status_of(True, handshake.timestamp() if handshake else 0)
+    return ACTIVE if peer["Online"] else STALE
+
+
+def _allowed(peer: Mapping[str, Any]) -> tuple[str, ...]:
+    """The networks that lead to a peer; older versions tell its addresses, the oldest one of them."""
+    told = peer.get("AllowedIPs") or peer.get("TailscaleIPs") or [peer.get("TailAddr")]
+    return tuple(str(net) for net in told if net)
 
 
 def _text(value: Any) -> str | None:

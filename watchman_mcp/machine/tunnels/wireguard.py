@@ -13,18 +13,20 @@ from watchman_mcp.machine.commands import Commands
 from . import FRESH, Tunnel, moment, status_of
 
 COLUMNS = ("peers", "endpoints", "allowed-ips", "latest-handshakes", "transfer", "persistent-keepalive")
+PROGRAMS = {"wireguard": "wg", "amneziawg": "awg"}
+"""What tells of the interfaces of a kind: AmneziaWG is a fork that `wg` does not see."""
 _KEY_LENGTH = 44
 Peers = dict[tuple[str, str], dict[str, list[str]]]
 
 
-def ask_wireguard(commands: Commands) -> tuple[set[str], Peers, int]:
+def ask_wireguard(commands: Commands, program: str = "wg") -> tuple[set[str], Peers, int]:
     """Interfaces, the columns of each peer by interface and key, and how many lines cannot be read.
 
-    Raises: Absent (no wg), Denied, Broken.
+    Raises: Absent (no such program), Denied, Broken.
     """
-    texts = {column: _ask(commands, "all", column) for column in COLUMNS}
+    texts = {column: _ask(commands, program, "all", column) for column in COLUMNS}
     peers, unreadable = read_peers(texts)
-    return set(_ask(commands, "interfaces").split()), peers, unreadable
+    return set(_ask(commands, program, "interfaces").split()), peers, unreadable
 
 
 def read_peers(texts: Mapping[str, str]) -> tuple[Peers, int]:
@@ -99,12 +101,12 @@ def _number(columns: Mapping[str, list[str]], column: str, place: int) -> int | 
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
-def _ask(commands: Commands, *words: str) -> str:
-    told = commands.run(["wg", "show", *words])
+def _ask(commands: Commands, program: str, *words: str) -> str:
+    told = commands.run([program, "show", *words])
     # What it cannot ask, it names among its complaints and goes on.
     why = told.stderr.strip().split("\n")[-1][:200]
     if "not permitted" in told.stderr or "ermission denied" in told.stderr:
         raise Denied(f"WireGuard's peers may not be read by this user: {why}")
     if told.code != 0:
-        raise Broken(f"wg says: {why or 'nothing'}; run `wg show` by hand")
+        raise Broken(f"{program} says: {why or 'nothing'}; run `{program} show` by hand")
     return told.stdout
