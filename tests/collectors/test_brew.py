@@ -146,6 +146,29 @@ async def test_another_version_that_was_there_is_linked_now_and_not_when_it_was_
         assert row["ts"] > "2024"
 
 
+@pytest.mark.parametrize(
+    ("receipt", "source"),
+    [
+        ({"tapped_from": "mxcl/master"}, "homebrew/core/jq"),
+        (
+            {"source": {"tap": "Homebrew/homebrew", "path": "/usr/local/Library/Formula/jq.rb"}},
+            "homebrew/core/jq",
+        ),
+        ({"tapped_from": "path or URL"}, None),
+        ({"tapped_from": "old/tap"}, "old/tap/jq"),
+    ],
+)
+def test_receipts_of_old_name_homebrew_s_own_taps_as_they_were_called_then(
+    tmp_path: Path, receipt: dict[str, object], source: str | None
+) -> None:
+    plant(tmp_path, {f"{PREFIX}/Cellar/jq/1.5/INSTALL_RECEIPT.json": json.dumps({"time": START, **receipt})})
+
+    (keg,) = brew.collect(look_at(tmp_path, "brew"))
+
+    assert isinstance(keg, Software)
+    assert keg.source_package == source
+
+
 def test_a_prefix_that_refuses_costs_only_itself(tmp_path: Path) -> None:
     machine = Homebrew(tmp_path)
     machine.pour("jq", "1.7", 0)

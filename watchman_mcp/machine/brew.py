@@ -16,6 +16,14 @@ _POURED = re.compile(rf"(?:\S+\s+)?{_KEG}: \d[\d,]* files?\b.*")
 _GONE = re.compile(rf"Uninstalling {_KEG}\.\.\. .*")
 _UPGRADING = re.compile(r"==> Upgrading (?:\S+/)?(?P<name>[^\s/]+)(?: (?P<old>\S+) -> \S+)?")
 _ARROW = re.compile(r"(?:(?P<name>[^\s/]+) )?(?P<old>\S+) -> (?P<new>\S+)")
+_CORE = "homebrew/core"
+_TAPS = {
+    "mxcl/master": _CORE,
+    "Homebrew/homebrew": _CORE,
+    "caskroom/cask": "homebrew/cask",
+    "path or URL": None,
+}
+"""Names that taps had in receipts of old, as Homebrew's own tab.rb reads them."""
 _TIMED = re.compile(
     r"\[?(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,]\d{1,9})?(?P<offset>Z|[+-]\d\d:?\d\d)?\]?:?"
     r"\s(?P<said>.*)",
@@ -51,12 +59,13 @@ def read_receipt(text: str) -> Receipt:
     source = source if isinstance(source, dict) else {}
     versions = source.get("versions")
     scheme = versions.get("version_scheme") if isinstance(versions, dict) else 0
+    # The second is what receipts before 2014 have.
     tap, version = source.get("tap") or fields.get("tapped_from"), source.get("version")
     requested = fields.get("installed_on_request")
     return Receipt(
         at=_moment(fields.get("time")),
         requested=requested if isinstance(requested, bool) else None,
-        tap=tap if isinstance(tap, str) and tap else None,
+        tap=_TAPS.get(tap, tap) if isinstance(tap, str) and tap else None,
         version=version if isinstance(version, str) and version else None,
         needs=tuple(dict.fromkeys(_needed(fields.get("runtime_dependencies")))),
         scheme=scheme if isinstance(scheme, int) else 0,
