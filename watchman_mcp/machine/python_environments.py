@@ -23,6 +23,17 @@ _SYSTEM = (("/usr/lib", SITES[:1]), ("/usr/lib64", SITES[:1]), ("/usr/local/lib"
 _OF_PERSON = "/.local"
 _CONDA = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba", ".conda")
 _VIRTUAL = (".venv", "venv", "env")
+_OF_MANAGERS = (
+    ".local/share/uv/python",
+    ".local/share/virtualenvs",
+    ".local/share/mise/installs/python",
+    ".pyenv/versions",
+    ".asdf/installs/python",
+    ".cache/pypoetry/virtualenvs",
+    "Library/Caches/pypoetry/virtualenvs",
+)
+"""Below a home: where managers of Python's versions, Pipenv and Poetry keep interpreters and environments."""
+_FRAMEWORK = "/Library/Frameworks/Python.framework/Versions"
 _MANAGED = {
     "/opt/pipx/venvs": "pipx",
     "/.local/share/pipx/venvs": "pipx",
@@ -52,6 +63,7 @@ def environments(search: Search, more: Iterable[str]) -> Iterator[Environment]:
     for library, sites in _SYSTEM:
         yield from _interpreters(search, library, sites)
     yield from _each(search, "/opt/pipx/venvs")
+    yield from _each(search, _FRAMEWORK)
     for place in ("/opt", "/srv", "/var/www"):
         names = _directories(search, place)
         for name in names:
@@ -97,9 +109,9 @@ def _of_home(search: Search, home: str) -> Iterator[Environment]:
         yield from _interpreters(search, f"{home}{_OF_PERSON}/lib", SITES[:1])
         for place in list(_MANAGED)[1:]:
             yield from _each(search, home + place)
-        yield from _each(search, f"{home}/.local/share/uv/python")
-    if ".pyenv" in names:
-        yield from _each(search, f"{home}/.pyenv/versions")
+    for place in _OF_MANAGERS:
+        if place.partition("/")[0] in names:
+            yield from _each(search, f"{home}/{place}")
     for name in names:
         if name in _CONDA:
             yield from _at(search, f"{home}/{name}")
