@@ -102,6 +102,15 @@ def test_in_shared_directories_only_fetched_modules_count(tmp_path: Path) -> Non
     assert look.unobserved == []
 
 
+def test_managers_of_go_s_versions_have_a_directory_of_programs_for_each(tmp_path: Path) -> None:
+    homes = ("go/1.21.0/bin", ".asdf/installs/golang/1.21.0/bin", ".local/share/mise/installs/go/1.21.0/bin")
+    places = {program(tmp_path, f"/root/{home}/tool", elf(block(FETCHED))) for home in homes}
+
+    assert {one.location for one in found(look_at(tmp_path, "go"))} == {
+        f"/{place.relative_to(tmp_path)}" for place in places
+    }
+
+
 def test_a_directory_that_a_person_set_is_go_s_own(tmp_path: Path) -> None:
     plant(tmp_path, {"/root/.config/go/env": "GOBIN=/srv/tools\nGOPATH=/srv/path:/srv/other\nGOPROXY=off\n"})
     for directory in ("/srv/tools", "/srv/other/bin", "/srv/path/src"):

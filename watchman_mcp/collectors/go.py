@@ -27,9 +27,12 @@ OWN = (
     "/opt/go/bin",
     "~/go/bin",
     "~/go/bin/*",
+    "~/go/*/bin",
     "~/gopath/bin",
     "~/.go/bin",
     "~/.asdf/installs/golang/*/packages/bin",
+    "~/.asdf/installs/golang/*/bin",
+    "~/.local/share/mise/installs/go/*/bin",
     "~/.gvm/pkgsets/*/*/bin",
 )
 SHARED = ("/usr/local/bin", "~/bin", "~/.local/bin")
