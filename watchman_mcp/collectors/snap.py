@@ -173,7 +173,7 @@ collector = Collector(
     (Software, DEPENDS_ON, PROVIDES, PackageIndex),
     minutes(10),
     (STATE, BLOBS),
-    version=2,
+    version=3,
     logged=True,
     owner=owner,
 )
