@@ -82,14 +82,17 @@ class Packages:
             chosen = Chosen(chosen.machines, (f"({{n}}.manager IN $managers{also})",), given)
         if not candidates:
             return chosen
-        exact = self._keys(machines, "n.key IN $names", names=list(candidates))
+        # The first takes an index; some managers keep capitals.
+        exact = self._keys(machines, "n.key IN $names", names=list(candidates)) or self._keys(
+            machines, "toLower(n.key) IN $names", names=list(candidates)
+        )
         if exact:
             return self._named(chosen, "{n}.{key} IN $names", f"exact: {candidates[0]}", names=exact)
         wanted = candidates[0]
         if set(wanted) & set("*?["):
-            condition, value, pattern = "{n}.{key} =~ $part", regex(wanted), wanted
+            condition, value, pattern = "toLower({n}.{key}) =~ $part", regex(wanted), wanted
         else:
-            condition, value, pattern = "{n}.{key} CONTAINS $part", wanted, f"*{wanted}*"
+            condition, value, pattern = "toLower({n}.{key}) CONTAINS $part", wanted, f"*{wanted}*"
         names = self._keys(machines, condition.format(n="n", key="key"), part=value)
         if not names:
             return chosen
