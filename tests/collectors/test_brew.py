@@ -18,12 +18,14 @@ from tests.collectors.test_pacman import CUTS, Cuts, Disk, read_in_pieces
 from tests.story import serving
 from watchman_mcp.collectors import brew, load
 from watchman_mcp.machine.versions.brew import compare
+from watchman_mcp.schema.core import Record
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.server import Server
 from watchman_mcp.store.sqlite import Store
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 PREFIX = "/opt/homebrew"
+CELLAR = f"{PREFIX}/Cellar"
 START = 1_700_000_000
 Told = tuple[str, str, str | None, str | None, str]
 
@@ -188,8 +190,21 @@ def test_a_prefix_that_refuses_costs_only_itself(tmp_path: Path) -> None:
     assert [one.what for one in look.unobserved] == ["brew:/usr/local/Cellar"]
 
 
+def test_what_an_upgrade_needs_is_poured_before_it_and_is_no_upgrade_of_it(tmp_path: Path) -> None:
+    said = ("==> Upgrading imgtool", "  3.0.3.1 -> 3.0.4.0 ", "==> Installing imgtool dependency: fmt")
+    poured = [f"🍺  {CELLAR}/{keg}: 41 files, 10.1MB" for keg in ("fmt/11.1", "imgtool/3.0.4.0")]
+    text = "".join(f"2025-04-10 10:00:0{place} {line}\n" for place, line in enumerate([*said, *poured]))
+    plant(tmp_path, {f"{CELLAR}/x/1/x": "", "/var/log/brew.log": text})
+
+    records = [seen for seen in brew.collect(look_at(tmp_path, "brew")) if isinstance(seen, Record)]
+
+    assert [(one.event.type, one.event.package_name, one.event.previous) for one in records] == [
+        ("package_install", "fmt", None),
+        ("package_update", "imgtool", "3.0.3.1"),
+    ]
+
+
 STAMPS = st.sampled_from(["2025-10-26 02:30:00 ", "2025-10-26T02:10:00+0100 ", "[2025-10-26 01:59:59] "])
-CELLAR = f"{PREFIX}/Cellar"
 SAYINGS = st.sampled_from(
     [
         "==> Upgrading jq",

@@ -31,6 +31,10 @@ _TIMED = re.compile(
 )
 
 
+_LONGEST = 10_000
+"""An upgrade that takes more lines of a log has failed."""
+
+
 class Receipt(NamedTuple):
     """What INSTALL_RECEIPT.json says of a keg or a cask; what it does not say is None."""
 
@@ -126,12 +130,16 @@ class BrewLog:
         self.unreadable = 0
         self._clock = Clock(zone, fold)
         self._upgraded: tuple[str, str | None, Mark, int] | None = None
+        self._since = 0
 
     def changes(self, lines: Iterable[Line]) -> Iterator[Told]:
         """The kegs that came and went, in the order of the log."""
         for line in lines:
             text = line.text.strip("\0\r")
             fold = self._clock.fold
+            self._since += 1
+            if self._since > _LONGEST:
+                self._upgraded = None
             if (timed := _TIMED.fullmatch(text)) is None or (at := self._at(timed)) is None:
                 said = text.strip()
                 self.unreadable += bool(_POURED.fullmatch(said) or _GONE.fullmatch(said))
@@ -154,13 +162,15 @@ class BrewLog:
 
     def _tell(self, said: str, at: datetime, line: Line, fold: int) -> Told | None:
         if match := _UPGRADING.fullmatch(said):
-            self._upgraded = match["name"], match["old"], line.mark, fold
+            self._upgraded, self._since = (match["name"], match["old"], line.mark, fold), 0
         elif self._upgraded and (match := _ARROW.fullmatch(said)):
             if match["name"] in (None, self._upgraded[0]):
                 self._upgraded = self._upgraded[0], match["old"], *self._upgraded[2:]
         elif match := _POURED.fullmatch(said):
-            old = self._upgraded[1] if self._upgraded and self._upgraded[0] == match["name"] else None
-            self._upgraded = None
+            old = None
+            # What it needs is poured first.
+            if self._upgraded and self._upgraded[0] == match["name"]:
+                old, self._upgraded = self._upgraded[1], None
             return Told("came", at, match["prefix"], match["name"], match["version"], old)
         elif match := _GONE.fullmatch(said):
             return Told("gone", at, match["prefix"], match["name"], match["version"])
