@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from watchman_mcp.errors import Absent, WatchmanError
+from watchman_mcp.machine import conda
 from watchman_mcp.machine.places import Search
 
 SEARCHED = 2_000
@@ -38,6 +39,7 @@ _MANAGED = {
     "/opt/pipx/venvs": "pipx",
     "/.local/share/pipx/venvs": "pipx",
     "/.local/pipx/venvs": "pipx",
+    "/Library/Application Support/pipx/venvs": "pipx",
     "/.local/share/uv/tools": "uv",
 }
 """Places whose environments one manager makes; all but the first are in homes."""
@@ -71,6 +73,8 @@ def environments(search: Search, more: Iterable[str]) -> Iterator[Environment]:
         yield from _projects(search, place, names)
     for home in search.homes:
         yield from _of_home(search, home)
+    for path in conda.environments(search):
+        yield from _at(search, path)
     for path in more:
         yield from _at(search, path)
         yield from _each(search, path)
@@ -107,11 +111,11 @@ def _of_home(search: Search, home: str) -> Iterator[Environment]:
     names = _directories(search, home)
     if ".local" in names:
         yield from _interpreters(search, f"{home}{_OF_PERSON}/lib", SITES[:1])
-        for place in list(_MANAGED)[1:]:
-            yield from _each(search, home + place)
-    for place in _OF_MANAGERS:
+    for place in (*(place[1:] for place in list(_MANAGED)[1:]), *_OF_MANAGERS):
         if place.partition("/")[0] in names:
             yield from _each(search, f"{home}/{place}")
+    if "Library" in names:
+        yield from _of_mac(search, f"{home}/Library/Python")
     for name in names:
         if name in _CONDA:
             yield from _at(search, f"{home}/{name}")
@@ -119,6 +123,14 @@ def _of_home(search: Search, home: str) -> Iterator[Environment]:
         elif name in (".virtualenvs", ".venvs"):
             yield from _each(search, f"{home}/{name}")
     yield from _projects(search, home, names)
+
+
+def _of_mac(search: Search, place: str) -> Iterator[Environment]:
+    """What macOS's own Python and that of python.org install for one person: their version is a directory."""
+    for version in _directories(search, place):
+        site = f"{place}/{version}/lib/python/{SITES[0]}"
+        if re.fullmatch(r"\d\.\d{1,2}", version) and search.holds(site):
+            yield Environment(f"{place}/{version}", (site,), f"{version}.99")
 
 
 def _projects(search: Search, place: str, names: list[str]) -> Iterator[Environment]:
