@@ -4,8 +4,8 @@ Nothing found is executed and no link is followed. Each environment is a scope, 
 interpreters share a prefix the scope is the directory of one, as `/usr/local/lib/python3.11`. What cannot be
 read is said and never taken for gone. `/usr/lib/python3/dist-packages` is left out: what lies there belongs
 to Debian's packages, as what Arch and Alpine put where pip puts its own belongs to theirs. What conda
-installed in an environment that it keeps records of is told from those. What `setup.py develop` left of
-sources elsewhere is in the state `linked`. Newer versions are known of the packages of pip and pipx whose
+installed in an environment that it keeps records of is told from those. What is a link to sources elsewhere,
+editable, is in the state `linked`. Newer versions are known of the packages of pip and pipx whose
 pages pip keeps.
 """
 
@@ -21,7 +21,7 @@ from watchman_mcp.collectors import Collector, Look, minutes, offered
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine import Machine, eggs
 from watchman_mcp.machine.distribution_files import owners
-from watchman_mcp.machine.distributions import is_name, needed, read_metadata
+from watchman_mcp.machine.distributions import Origin, is_name, needed, read_metadata, read_origin
 from watchman_mcp.machine.files import Directory, Entry
 from watchman_mcp.machine.links import with_targets
 from watchman_mcp.machine.pip_pages import Pages, newest
@@ -38,6 +38,7 @@ ENVIRONMENTS = 500
 METADATA_CAP = 2 << 20
 _BASE = "python"
 _PIPS = ("pip", "pipx")
+_ORIGIN = "direct_url.json"
 _BEFORE = timedelta(hours=1)
 ENDINGS = (".dist-info", ".egg-info", ".egg", eggs.LINK)
 
@@ -51,6 +52,7 @@ class _Told(NamedTuple):
     metadata: tuple[str, str | None, str | None, tuple[str, ...]]
     installer: str | None = None
     requested: bool | None = None
+    origin: Origin | None = None
 
 
 class _News:
@@ -176,16 +178,20 @@ def _distribution(
     if told is None or not is_name(told.metadata[0]):
         return None
     name, version, summary, requires = told.metadata
+    manager = origins.manager(name, told.installer)
+    linked = told.origin is not None and told.origin.editable
     software = Software(
         key=canonicalize_name(name),
         name=name,
         version=version,
-        manager=origins.manager(name, told.installer) or "",
+        manager=manager or "",
         location=environment.location,
         # The directory is made anew by each installation; its files may be links to a cache, and older.
         installed_at=datetime.fromtimestamp(entry.mtime, UTC),
         requested=told.requested,
-        state="linked" if entry.name.endswith(eggs.LINK) else "installed",
+        state="linked" if linked or entry.name.endswith(eggs.LINK) else "installed",
+        # Of what a distribution built, it is a directory that was there only then.
+        source_package=told.origin.source if told.origin and manager != "rpm" else None,
         summary=summary,
     )
     return _Found(software, requires)
@@ -201,7 +207,8 @@ def _told(look: Look, directory: Directory, entry: Entry) -> _Told:
             names = {inside.name for inside in inner.entries()}
             installer = inner.text("INSTALLER", 4096).strip() if "INSTALLER" in names else None
             requested = "REQUESTED" in names if installer is not None else None
-            return _Told(read_metadata(inner.read("METADATA", METADATA_CAP)), installer, requested)
+            origin = _origin(look, inner) if _ORIGIN in names else None
+            return _Told(read_metadata(inner.read("METADATA", METADATA_CAP)), installer, requested, origin)
     if entry.name.endswith(eggs.LINK):
         path = f"{directory.path}/{entry.name}"
         text = directory.text(entry.name, eggs.LINK_CAP)
@@ -220,6 +227,14 @@ def _told(look: Look, directory: Directory, entry: Entry) -> _Told:
         listed = any(inside.name == "installed-files.txt" for inside in inner.entries())
         # Only pip wrote that list.
         return _Told(read_metadata(inner.read("PKG-INFO", METADATA_CAP)), "pip" if listed else None)
+
+
+def _origin(look: Look, directory: Directory) -> Origin | None:
+    """Where a distribution is from; None where it cannot be read, which is said."""
+    origin: Origin | None = None
+    with look.beside(f"{directory.path}/{_ORIGIN}"):
+        origin = read_origin(directory.read(_ORIGIN, METADATA_CAP))
+    return origin
 
 
 def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from watchman_mcp.schema.packages import WHOLE
 from watchman_mcp.store.neo4j.globs import regex
 
 Row = dict[str, Any]
@@ -56,7 +57,7 @@ class Packages:
     COUNTED: ClassVar = (
         "MATCH (n:Software) WHERE n.host IN $machines AND n.key IS NOT NULL AND n.gone_at IS NULL "
         "RETURN n.host AS machine, count(*) AS n, "
-        "count(CASE WHEN n.state <> 'installed' THEN 1 END) AS odd"
+        f"count(CASE WHEN NOT n.state IN {list(WHOLE)} THEN 1 END) AS odd"
     )
     """Packages of each machine, and how many of them are not fully installed."""
 
