@@ -84,6 +84,11 @@ def test_in_shared_directories_only_fetched_modules_count(tmp_path: Path) -> Non
     for directory in ("/root/go/bin", "/usr/local/bin"):
         program(tmp_path, f"{directory}/fetched", elf(block(FETCHED)))
         program(tmp_path, f"{directory}/built", elf(block(BUILT)))
+        program(
+            tmp_path,
+            f"{directory}/of-gopath",
+            elf(block("path\texample.org/old/tool\nbuild\tGOARCH=arm64\n")),
+        )
         program(tmp_path, f"{directory}/script", b"#!/bin/sh\n")
         program(tmp_path, f"{directory}/other", elf(b"not of Go"))
         program(tmp_path, f"{directory}/go", elf(block("path\tcmd/go\nbuild\tGOARCH=amd64\n")))
@@ -96,6 +101,7 @@ def test_in_shared_directories_only_fetched_modules_count(tmp_path: Path) -> Non
     assert programs == {
         "/root/go/bin/built": ("example.org/mine", "built", "(devel)", "example.org/mine"),
         "/root/go/bin/fetched": fetched,
+        "/root/go/bin/of-gopath": ("example.org/old/tool", "of-gopath", None, None),
         "/usr/local/bin/fetched": fetched,
     }
     assert look.seen == {f"go:{path}" for path in programs}

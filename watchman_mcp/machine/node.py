@@ -37,6 +37,7 @@ PNPM = (
     "/usr/local/share/pnpm/global/*",
     "/usr/pnpm-global/*",
     "/usr/local/pnpm-global/*",
+    *(f"~/{prefix}/pnpm-global/*" for prefix in (".nvm/versions/*/*", ".npm-global", ".local")),
 )
 YARN = ("~/.config/yarn/global", "/usr/local/share/.config/yarn/global")
 """The second is root's."""
