@@ -17,6 +17,7 @@ from tests.collectors.test_cases import look_at, plant
 from tests.collectors.test_pacman import CUTS, Cuts, Disk, read_in_pieces
 from tests.story import serving
 from watchman_mcp.collectors import brew, load
+from watchman_mcp.machine.brew import read_receipt
 from watchman_mcp.machine.versions.brew import compare
 from watchman_mcp.schema.core import Record
 from watchman_mcp.schema.packages import Software
@@ -169,6 +170,21 @@ def test_receipts_of_old_name_homebrew_s_own_taps_as_they_were_called_then(
 
     assert isinstance(keg, Software)
     assert keg.source_package == source
+
+
+@pytest.mark.parametrize(
+    ("version", "needs"),
+    [("1.1.5-12-gabc1234", ()), ("0.9.9", ()), ("1.1.10-10-gabc1234", ("pcre",)), ("4.2", ("pcre",))],
+)
+def test_what_a_receipt_of_old_says_that_it_needs_is_heeded_as_by_homebrew(
+    version: str, needs: tuple[str, ...]
+) -> None:
+    receipt = {
+        "homebrew_version": version,
+        "runtime_dependencies": [{"full_name": "pcre", "version": "8.40"}],
+    }
+
+    assert read_receipt(json.dumps(receipt)).needs == needs
 
 
 def test_a_prefix_that_refuses_costs_only_itself(tmp_path: Path) -> None:

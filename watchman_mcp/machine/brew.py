@@ -31,6 +31,8 @@ _TIMED = re.compile(
 )
 
 
+_WRONG_NEEDS = re.compile(r"(?:0\.|1\.0\.|1\.1\.[0-5](?!\d)).*", re.DOTALL)
+"""Versions of Homebrew whose lists of what a keg needs are wrong, and are not heeded by Homebrew itself."""
 _LONGEST = 10_000
 """An upgrade that takes more lines of a log has failed."""
 
@@ -66,12 +68,13 @@ def read_receipt(text: str) -> Receipt:
     # The second is what receipts before 2014 have.
     tap, version = source.get("tap") or fields.get("tapped_from"), source.get("version")
     requested = fields.get("installed_on_request")
+    wrong = _WRONG_NEEDS.fullmatch(str(fields.get("homebrew_version", "")))
     return Receipt(
         at=_moment(fields.get("time")),
         requested=requested if isinstance(requested, bool) else None,
         tap=_TAPS.get(tap, tap) if isinstance(tap, str) and tap else None,
         version=version if isinstance(version, str) and version else None,
-        needs=tuple(dict.fromkeys(_needed(fields.get("runtime_dependencies")))),
+        needs=tuple(dict.fromkeys(_needed(fields.get("runtime_dependencies")))) if not wrong else (),
         scheme=scheme if isinstance(scheme, int) else 0,
     )
 
