@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from tests.collectors.test_cases import plant
+from tests.collectors.test_cases import look_at, plant
 from tests.story import serving
 from watchman_mcp.collectors import load, snap
 from watchman_mcp.machine import Machine
@@ -17,6 +17,7 @@ from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.snap import DONE, read_meta, read_state
 from watchman_mcp.machine.versions.snap import compare
 from watchman_mcp.ownership import Owners
+from watchman_mcp.schema.packages import Software
 from watchman_mcp.store.sqlite import Store
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
@@ -130,6 +131,22 @@ def test_fields_of_a_snap_may_be_written_in_each_way_of_yaml() -> None:
     told = {"name": "tool", "version": "1.10", "summary": "One's own tool #1", "title": "A"}
 
     assert read_meta("\n".join([*lines, "description: |", "  name: other"])) == told
+
+
+def test_a_snap_that_others_use_and_nobody_runs_may_have_come_with_them(tmp_path: Path) -> None:
+    snaps = {name: {"current": "7", "type": "app", "active": True} for name in ("themes", "editor")}
+    plant(
+        tmp_path,
+        {
+            "/var/lib/snapd/state.json": json.dumps({"data": {"snaps": snaps}}),
+            "/snap/themes/7/meta/snap.yaml": "name: themes\nslots:\n  x:\n    interface: content\n",
+            "/snap/editor/7/meta/snap.yaml": "name: editor\nversion: 1\napps:\n  editor:\n    command: e\n",
+        },
+    )
+
+    found = [seen for seen in snap.collect(look_at(tmp_path, "snap")) if isinstance(seen, Software)]
+
+    assert {one.key: one.requested for one in found} == {"themes": None, "editor": True}
 
 
 def test_versions_of_snaps_are_sorted_by_their_revisions() -> None:
