@@ -122,7 +122,8 @@ def _packages(look: Look, profile: _Profile) -> Iterator[Software]:
 
 def _elements(files: Files, profile: _Profile) -> list[Element]:
     """What `nix profile` or `nix-env` put into the present generation; nothing where neither did."""
-    for name, read in (("manifest.json", read_manifest), ("manifest.nix", read_environment)):
+    # A package of nix-env's may bring a manifest.json of another kind.
+    for name, read in (("manifest.nix", read_environment), ("manifest.json", read_manifest)):
         path = f"{profile.present.path}/{name}"
         if files.exists(path):
             return read(files.text(path, MANIFEST_CAP), path)
