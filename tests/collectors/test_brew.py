@@ -17,13 +17,16 @@ from tests.collectors.test_cases import look_at, plant
 from tests.collectors.test_pacman import CUTS, Cuts, Disk, read_in_pieces
 from tests.story import serving
 from watchman_mcp.collectors import brew, load
+from watchman_mcp.machine.brew import read_receipt
 from watchman_mcp.machine.versions.brew import compare
+from watchman_mcp.schema.core import Record
 from watchman_mcp.schema.packages import Software
 from watchman_mcp.server import Server
 from watchman_mcp.store.sqlite import Store
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
 PREFIX = "/opt/homebrew"
+CELLAR = f"{PREFIX}/Cellar"
 START = 1_700_000_000
 Told = tuple[str, str, str | None, str | None, str]
 
@@ -146,6 +149,44 @@ async def test_another_version_that_was_there_is_linked_now_and_not_when_it_was_
         assert row["ts"] > "2024"
 
 
+@pytest.mark.parametrize(
+    ("receipt", "source"),
+    [
+        ({"tapped_from": "mxcl/master"}, "homebrew/core/jq"),
+        (
+            {"source": {"tap": "Homebrew/homebrew", "path": "/usr/local/Library/Formula/jq.rb"}},
+            "homebrew/core/jq",
+        ),
+        ({"tapped_from": "path or URL"}, None),
+        ({"tapped_from": "old/tap"}, "old/tap/jq"),
+    ],
+)
+def test_receipts_of_old_name_homebrew_s_own_taps_as_they_were_called_then(
+    tmp_path: Path, receipt: dict[str, object], source: str | None
+) -> None:
+    plant(tmp_path, {f"{PREFIX}/Cellar/jq/1.5/INSTALL_RECEIPT.json": json.dumps({"time": START, **receipt})})
+
+    (keg,) = brew.collect(look_at(tmp_path, "brew"))
+
+    assert isinstance(keg, Software)
+    assert keg.source_package == source
+
+
+@pytest.mark.parametrize(
+    ("version", "needs"),
+    [("1.1.5-12-gabc1234", ()), ("0.9.9", ()), ("1.1.10-10-gabc1234", ("pcre",)), ("4.2", ("pcre",))],
+)
+def test_what_a_receipt_of_old_says_that_it_needs_is_heeded_as_by_homebrew(
+    version: str, needs: tuple[str, ...]
+) -> None:
+    receipt = {
+        "homebrew_version": version,
+        "runtime_dependencies": [{"full_name": "pcre", "version": "8.40"}],
+    }
+
+    assert read_receipt(json.dumps(receipt)).needs == needs
+
+
 def test_a_prefix_that_refuses_costs_only_itself(tmp_path: Path) -> None:
     machine = Homebrew(tmp_path)
     machine.pour("jq", "1.7", 0)
@@ -165,8 +206,21 @@ def test_a_prefix_that_refuses_costs_only_itself(tmp_path: Path) -> None:
     assert [one.what for one in look.unobserved] == ["brew:/usr/local/Cellar"]
 
 
+def test_what_an_upgrade_needs_is_poured_before_it_and_is_no_upgrade_of_it(tmp_path: Path) -> None:
+    said = ("==> Upgrading imgtool", "  3.0.3.1 -> 3.0.4.0 ", "==> Installing imgtool dependency: fmt")
+    poured = [f"🍺  {CELLAR}/{keg}: 41 files, 10.1MB" for keg in ("fmt/11.1", "imgtool/3.0.4.0")]
+    text = "".join(f"2025-04-10 10:00:0{place} {line}\n" for place, line in enumerate([*said, *poured]))
+    plant(tmp_path, {f"{CELLAR}/x/1/x": "", "/var/log/brew.log": text})
+
+    records = [seen for seen in brew.collect(look_at(tmp_path, "brew")) if isinstance(seen, Record)]
+
+    assert [(one.event.type, one.event.package_name, one.event.previous) for one in records] == [
+        ("package_install", "fmt", None),
+        ("package_update", "imgtool", "3.0.3.1"),
+    ]
+
+
 STAMPS = st.sampled_from(["2025-10-26 02:30:00 ", "2025-10-26T02:10:00+0100 ", "[2025-10-26 01:59:59] "])
-CELLAR = f"{PREFIX}/Cellar"
 SAYINGS = st.sampled_from(
     [
         "==> Upgrading jq",

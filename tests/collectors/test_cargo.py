@@ -26,3 +26,21 @@ def test_a_list_that_cargo_is_writing_anew_is_not_taken_for_an_empty_one(tmp_pat
 
     assert list(cargo.collect(look)) == []
     assert look.failed == {"cargo:/root/.cargo"}
+
+
+def test_a_root_whose_first_build_failed_has_no_crates(tmp_path: Path) -> None:
+    plant(tmp_path, {"/root/.cargo/.crates.toml": "", "/root/.cargo/.crates2.json": ""})
+    look = look_at(tmp_path, "cargo")
+
+    assert list(cargo.collect(look)) == []
+    assert (look.failed, look.seen) == (set(), {"cargo:/root/.cargo"})
+
+
+def test_a_crate_may_be_of_a_directory_whose_name_has_brackets(tmp_path: Path) -> None:
+    source = "path+file:///home/ana/tools (old)/mine"
+    plant(tmp_path, {"/root/.cargo/.crates.toml": f'[v1]\n"mine 0.1.0 ({source})" = ["mine"]\n'})
+    look = look_at(tmp_path, "cargo")
+
+    (crate,) = cargo.collect(look)
+
+    assert (crate.version, crate.source_package, look.unobserved) == ("0.1.0", source, [])

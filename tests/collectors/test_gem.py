@@ -48,6 +48,19 @@ def test_the_name_of_a_specification_tells_its_gem(name: str, gem: tuple[str, st
     assert gem_of(name) == gem
 
 
+@pytest.mark.parametrize(("begin", "end"), [("%q{", "}"), ('"', '"')])
+def test_a_number_in_the_name_of_a_gem_is_not_its_version_in_a_specification_of_old(
+    begin: str, end: str
+) -> None:
+    fields = (("name", "tidy-2-html"), ("version", "0.4"))
+    lines = [f"  s.{name} = {begin}{value}{end}" for name, value in fields]
+    text = "\n".join(["Gem::Specification.new do |s|", *lines, "end\n"])
+
+    gem = read_specification(text, "tidy-2-html-0.4-x86-mswin32.gemspec")
+
+    assert (gem.name, gem.version, gem.platform) == ("tidy-2-html", "0.4", "x86-mswin32")
+
+
 def test_a_specification_of_a_megabyte_takes_no_longer_than_its_size() -> None:
     needs = "  s.add_dependency(%q<a>.freeze, [" * 30_000
     summary = '  s.summary = "' + "\\u{" * 100_000

@@ -84,6 +84,11 @@ def test_in_shared_directories_only_fetched_modules_count(tmp_path: Path) -> Non
     for directory in ("/root/go/bin", "/usr/local/bin"):
         program(tmp_path, f"{directory}/fetched", elf(block(FETCHED)))
         program(tmp_path, f"{directory}/built", elf(block(BUILT)))
+        program(
+            tmp_path,
+            f"{directory}/of-gopath",
+            elf(block("path\texample.org/old/tool\nbuild\tGOARCH=arm64\n")),
+        )
         program(tmp_path, f"{directory}/script", b"#!/bin/sh\n")
         program(tmp_path, f"{directory}/other", elf(b"not of Go"))
         program(tmp_path, f"{directory}/go", elf(block("path\tcmd/go\nbuild\tGOARCH=amd64\n")))
@@ -96,10 +101,20 @@ def test_in_shared_directories_only_fetched_modules_count(tmp_path: Path) -> Non
     assert programs == {
         "/root/go/bin/built": ("example.org/mine", "built", "(devel)", "example.org/mine"),
         "/root/go/bin/fetched": fetched,
+        "/root/go/bin/of-gopath": ("example.org/old/tool", "of-gopath", None, None),
         "/usr/local/bin/fetched": fetched,
     }
     assert look.seen == {f"go:{path}" for path in programs}
     assert look.unobserved == []
+
+
+def test_managers_of_go_s_versions_have_a_directory_of_programs_for_each(tmp_path: Path) -> None:
+    homes = ("go/1.21.0/bin", ".asdf/installs/golang/1.21.0/bin", ".local/share/mise/installs/go/1.21.0/bin")
+    places = {program(tmp_path, f"/root/{home}/tool", elf(block(FETCHED))) for home in homes}
+
+    assert {one.location for one in found(look_at(tmp_path, "go"))} == {
+        f"/{place.relative_to(tmp_path)}" for place in places
+    }
 
 
 def test_a_directory_that_a_person_set_is_go_s_own(tmp_path: Path) -> None:

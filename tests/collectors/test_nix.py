@@ -26,6 +26,9 @@ HASH = "0123456789abcdfghijklmnpqrsvwxyz"
         ("hello-2.12.1", ("hello", "2.12.1")),
         ("python3.11-requests-2.31.0", ("python3.11-requests", "2.31.0")),
         ("git", ("git", None)),
+        ("nixos-system-web-01-24.05.3456.0123abcd", ("nixos-system-web-01", "24.05.3456.0123abcd")),
+        ("nixos-system-web-23.11pre1.git", ("nixos-system-web", "23.11pre1.git")),
+        ("darwin-system-24.11.20250101.0123abc+darwin5", ("darwin-system", "24.11.20250101.0123abc+darwin5")),
         ("gnome-shell-extension-x-unstable-2024-01-01", ("gnome-shell-extension-x-unstable", "2024-01-01")),
     ],
 )

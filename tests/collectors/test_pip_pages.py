@@ -74,6 +74,23 @@ def test_pages_tell_newer_versions_and_how_old_they_are(tmp_path: Path) -> None:
     assert one.available_from == INDEX
 
 
+def test_pages_that_pip_kept_before_it_had_two_files_of_each_tell_the_same(tmp_path: Path) -> None:
+    pages = {"one": page("one-1.5.tar.gz"), "two": gzip.compress(page("two-1.7.tar.gz")), "cut": page()}
+    machine(tmp_path, *pages)
+    for name, content in pages.items():
+        digest = sha224(f"{INDEX}/{name}/".encode()).hexdigest()
+        place = tmp_path / "home/ana/.cache/pip/http" / "/".join(digest[:5]) / digest
+        place.parent.mkdir(parents=True)
+        length = len(content) + 1_000 * (name == "cut")
+        body = b"\xc5" + length.to_bytes(2, "big") + content
+        place.write_bytes(b"cc=4,\x82\xa8response\x82\xa4body" + body + b"\xa6status\xcc\xc8\xa4vary\x80")
+
+    packages, indexes, _ = told(tmp_path)
+
+    assert packages == {"one": "1.5", "two": "1.7", "cut": None}
+    assert [(one.manager, one.location) for one in indexes] == [("pip", PREFIX)]
+
+
 def test_the_first_look_reads_no_page_and_asks_for_another(tmp_path: Path) -> None:
     machine(tmp_path, "one")
     keep(tmp_path, "one", page("one-2.0.tar.gz"))

@@ -152,6 +152,23 @@ def test_metadata_without_a_name_is_broken(content: bytes) -> None:
         metadata.read_metadata(content)
 
 
+def test_what_came_before_pip_marked_what_was_asked_for_is_not_said_to_be_unwanted(tmp_path: Path) -> None:
+    moments = {"old": 1_590_000_000, "need": 1_700_000_000, "new": 1_700_000_009}
+    for name in moments:
+        plant(tmp_path, one(name, "/srv/app/.venv"))
+        place = tmp_path / f"srv/app/.venv/lib/python3.11/site-packages/{name}-1.0.dist-info"
+        (place / "INSTALLER").write_text("pip\n")
+        if name == "new":
+            (place / "REQUESTED").touch()
+    for name, moment in moments.items():
+        place = tmp_path / f"srv/app/.venv/lib/python3.11/site-packages/{name}-1.0.dist-info"
+        os.utime(place, (moment, moment))
+
+    found = [seen for seen in python.collect(look_at(tmp_path, "python")) if isinstance(seen, Software)]
+
+    assert {seen.key: seen.requested for seen in found} == {"old": None, "need": False, "new": True}
+
+
 @pytest.mark.real
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="only a virtual environment is laid out as one")
 def test_the_environment_of_this_interpreter_is_read_as_it_reads_itself() -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from tests.collectors.test_cases import plant
+from tests.collectors.test_cases import look_at, plant
 from tests.story import serving
 from watchman_mcp.collectors import load, snap
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Commands
 from watchman_mcp.machine.files import Files
-from watchman_mcp.machine.snap import DONE
+from watchman_mcp.machine.snap import DONE, read_meta, read_state
 from watchman_mcp.machine.versions.snap import compare
 from watchman_mcp.ownership import Owners
+from watchman_mcp.schema.packages import Software
 from watchman_mcp.store.sqlite import Store
 
 FULL = os.environ.get("WATCHMAN_TEST_SOAK") == "full"
@@ -93,6 +94,59 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 10) | st.text(max_size=5) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
 )
+
+
+def held(**data: object) -> tuple[list[bool | None], str]:
+    """Whether snapd's state says that its two snaps are held, and the day on which it asked its store."""
+    snaps = {"a": {"current": "1"}, "b": {"current": "2"}}
+    found = read_state(json.dumps({"data": {"snaps": snaps, **data}}), "state.json")
+    return [snap.held for snap in found.snaps], str(found.refreshed_at)[:10]
+
+
+def test_a_hold_that_was_over_when_snapd_last_asked_is_none() -> None:
+    ends = {"a": "2024-05-01T00:00:00Z", "b": "2314-01-01T00:00:00Z"}
+    holds = {name: {"system": {"hold-until": at}} for name, at in ends.items()}
+
+    for day, expected in (("2024-04-20", [True, True]), ("2024-05-02", [False, True])):
+        assert held(**{"snaps-hold": holds, "last-refresh": f"{day}T10:00:00Z"}) == (expected, day)
+
+
+def test_all_snaps_may_be_held_and_snapd_asks_its_store_all_the_same() -> None:
+    config = {"core": {"refresh": {"hold": "forever"}}}
+    times = {"last-refresh": "2024-01-01T10:00:00Z", "last-refresh-hints": "2024-06-01T10:00:00Z"}
+
+    assert held(config=config, **times) == ([True, True], "2024-06-01")
+    assert held(**{"last-refresh-hints": "2024-06-01T10:00:00Z"}) == ([False, False], "None")
+
+
+def test_fields_of_a_snap_may_be_written_in_each_way_of_yaml() -> None:
+    lines = (
+        "name: tool # short",
+        'version: "1.10"',
+        "summary: 'One''s own",
+        "  tool #1'",
+        "title: >-",
+        "  A",
+    )
+    told = {"name": "tool", "version": "1.10", "summary": "One's own tool #1", "title": "A"}
+
+    assert read_meta("\n".join([*lines, "description: |", "  name: other"])) == told
+
+
+def test_a_snap_that_others_use_and_nobody_runs_may_have_come_with_them(tmp_path: Path) -> None:
+    snaps = {name: {"current": "7", "type": "app", "active": True} for name in ("themes", "editor")}
+    plant(
+        tmp_path,
+        {
+            "/var/lib/snapd/state.json": json.dumps({"data": {"snaps": snaps}}),
+            "/snap/themes/7/meta/snap.yaml": "name: themes\nslots:\n  x:\n    interface: content\n",
+            "/snap/editor/7/meta/snap.yaml": "name: editor\nversion: 1\napps:\n  editor:\n    command: e\n",
+        },
+    )
+
+    found = [seen for seen in snap.collect(look_at(tmp_path, "snap")) if isinstance(seen, Software)]
+
+    assert {one.key: one.requested for one in found} == {"themes": None, "editor": True}
 
 
 def test_versions_of_snaps_are_sorted_by_their_revisions() -> None:

@@ -252,6 +252,12 @@ READERS = (
         share=0.2,
     ),
     Reader("pip_pages.index_of", _index_of, _PIP, with_=("pip_pages.place_of", "ini.read_ini")),
+    Reader(
+        "pip_pages.body_of",
+        pip_pages.body_of,
+        (b"cc=4,\x82\xa8response\x87\xa4body\xc4\x02{}\xa7headers\x80",),
+        "binary",
+    ),
     Reader("pip_pages.read_page", _page, _PAGES, "json", share=0.3, with_=("pip_pages.newest",)),
     Reader("pip_pages.read_page/packed", _page, tuple(map(_gzip, _PAGES)), "binary", share=0.2),
     Reader(

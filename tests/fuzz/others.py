@@ -21,6 +21,7 @@ from watchman_mcp.machine import (
     conda,
     conda_history,
     distributions,
+    eggs,
     executables,
     gems,
     go_programs,
@@ -240,6 +241,10 @@ READERS = (
         with_=("conda_history.changes",),
     ),
     Reader("distributions.read_metadata", _metadata, cases("python", "*/METADATA", "*/PKG-INFO")),
+    Reader(
+        "distributions.read_origin", distributions.read_origin, cases("python", "*/direct_url.json"), "json"
+    ),
+    Reader("eggs.named", of_text(eggs.named), (b"a_b-1.0-py2.7-macosx-10.10-x86_64.egg", b"a.egg-link")),
     Reader("distributions.is_name", of_text(distributions.is_name), (b"zope.interface", b"a_b-c")),
     Reader(
         "distributions.needed",

@@ -19,6 +19,7 @@ from watchman_mcp.machine import (
     dpkg,
     flatpak,
     nix,
+    nix_environments,
     pacman,
     pacman_log,
     rpm,
@@ -245,6 +246,12 @@ def _nix_manifest(content: bytes) -> object:
     return found
 
 
+def _nix_environment(content: bytes) -> object:
+    found = nix_environments.read_environment(text_of(content), "manifest.nix")
+    assert all(one.name for one in found)
+    return found
+
+
 def _snap_state(content: bytes) -> object:
     found = snap.read_state(text_of(content), "state.json")
     assert all(one.name and one.revision for one in found.snaps)
@@ -313,8 +320,14 @@ READERS = (
         (b'[Installation "a"]\nPath=/srv/a\n',),
     ),
     Reader("nix.read_manifest", _nix_manifest, cases("nix", "*manifest.json"), "json"),
+    Reader("nix_environments.read_environment", _nix_environment, cases("nix", "*manifest.nix")),
     Reader("nix.generation_of", of_text(nix.generation_of), (b"profile-12-link", b"system-1-link")),
-    Reader("nix.split", of_text(nix.split), (b"/nix/store/" + b"0a" * 16 + b"-hello-2.12.1-man",)),
+    Reader(
+        "nix.split",
+        of_text(nix.split),
+        (b"/nix/store/" + b"0a" * 16 + b"-hello-2.12.1-man",),
+        with_=("nix.parted",),
+    ),
     Reader("snap.read_state", _snap_state, cases("snap", "*state.json"), "json"),
     Reader("snap.read_meta", of_text(snap.read_meta), cases("snap", "*snap.yaml")),
 )

@@ -76,6 +76,7 @@ TOLD = {
     "places.Search.holds",
     "places.Search.text",
     "policy_rules.read_rule",
+    "python_origins.Origins.manager",
     "rpm.full_version",
     "rpm.without_modules",
     "rpm_changes.kind_of",

@@ -109,7 +109,8 @@ def test_changes_of_rare_types_are_counted_too(store: Store, story: Story) -> No
 
 
 def test_what_needs_attention_is_named_with_the_tool_for_detail(store: Store, story: Story) -> None:
-    story.look(60, [package("vim", state="half-configured")])
+    whole = [package("tool", state="linked"), package("app", state="disabled")]
+    story.look(60, [package("vim", state="half-configured"), *whole])
     story.sample(1, used=15.9, disks={"/": (95.0, 5.0), "/srv": (91.0, 9.0), "/home": (10.0, 90.0)})
 
     answer = ask(store)

@@ -79,6 +79,16 @@ def test_an_exact_name_comes_before_a_part_and_a_part_before_nothing(store: Stor
     assert ask(store, name="vi")["matched"] == "3 names like *vi*"
 
 
+def test_a_name_with_capitals_is_found_however_it_is_written(store: Store, story: Story) -> None:
+    story.look(60, [package("NetworkManager"), package("NetworkManager-wifi"), package("nano")])
+
+    for word in ("NetworkManager", "networkmanager", "NETWORKMANAGER"):
+        assert names(ask(store, name=word)) == ["NetworkManager"]
+    assert names(ask(store, name="networkm")) == ["NetworkManager", "NetworkManager-wifi"]
+    assert names(ask(store, name="networkmanager-*")) == ["NetworkManager-wifi"]
+    assert ask(store, name="networkmanger")["note"] == "Nearest names: NetworkManager, NetworkManager-wifi"
+
+
 def test_a_glob_is_taken_as_one(store: Store, story: Story) -> None:
     story.look(60, [package("vim"), package("vim-tiny"), package("neovim")])
 

@@ -30,8 +30,9 @@ from watchman_mcp.schema.core import Event, Record, event_key
 from watchman_mcp.schema.packages import DEPENDS_ON, Owner, PackageIndex, Software
 from watchman_mcp.times import host_zone
 
-PREFIXES = ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew")
-HOMES = ("~/.linuxbrew", "~/homebrew")
+PREFIXES = ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew", "/opt/homebrew-cask")
+"""The last is where casks were until 2016."""
+HOMES = ("~/.linuxbrew", "~/homebrew", "~/.brew")
 ROOMS = ("Cellar", "Caskroom")
 TAPS = {"formula": "homebrew/core", "cask": "homebrew/cask"}
 LOG = "/var/log/brew.log"

@@ -71,7 +71,11 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
 def _listed(files: Files, root: str) -> tuple[list[Crate], int]:
     """The crates that a root lists, and how many entries cannot be read."""
     if files.exists(f"{root}/{LIST}"):
-        return read_crates(files.text(f"{root}/{LIST}", LIST_CAP))
+        text = files.text(f"{root}/{LIST}", LIST_CAP)
+        # Cargo makes both before it builds its first crate, and later empties one at a time to write it anew.
+        if not text and files.exists(f"{root}/{LIST2}") and not files.text(f"{root}/{LIST2}", LIST_CAP):
+            return [], 0
+        return read_crates(text)
     return read_crates2(files.text(f"{root}/{LIST2}", LIST_CAP))
 
 

@@ -34,14 +34,25 @@ DIRECTORIES = (
     "/var/lib/gems/*",
     *(
         f"{prefix}/lib/ruby/gems/*"
-        for prefix in ("/usr", "/usr/local", "/opt/homebrew", "/opt/*/embedded", "/opt/*")
+        for prefix in (
+            *("/usr", "/usr/local", "/opt/homebrew", "/opt/*/embedded", "/opt/*"),
+            *("/opt/puppetlabs/puppet", "/opt/puppetlabs/bolt", "/opt/puppetlabs/server/data/puppetserver"),
+        )
     ),
+    "/opt/puppetlabs/server/data/puppetserver/jruby-gems",
     "/usr/lib64/ruby/gems/*",
     "/usr/local/share/gems",
     "/Library/Ruby/Gems/*",
     "/usr/local/bundle",
     "/usr/local/rvm/gems/*",
-    "/opt/rubies/*/lib/ruby/gems/*",
+    *(
+        f"{place}/*/lib/ruby/gems/*"
+        for place in (
+            "/opt/rubies",
+            "/usr/local/rvm/rubies",
+            *(f"{prefix}/rbenv/versions" for prefix in ("/usr/local", "/opt", "/usr/lib")),
+        )
+    ),
     "/home/linuxbrew/.linuxbrew/lib/ruby/gems/*",
     "~/.gem/ruby/*",
     "~/.local/share/gem/ruby/*",

@@ -27,9 +27,12 @@ OWN = (
     "/opt/go/bin",
     "~/go/bin",
     "~/go/bin/*",
+    "~/go/*/bin",
     "~/gopath/bin",
     "~/.go/bin",
     "~/.asdf/installs/golang/*/packages/bin",
+    "~/.asdf/installs/golang/*/bin",
+    "~/.local/share/mise/installs/go/*/bin",
     "~/.gvm/pkgsets/*/*/bin",
 )
 SHARED = ("/usr/local/bin", "~/bin", "~/.local/bin")
@@ -91,7 +94,7 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
             continue
         with machine.files.stream(path) as stream:
             build = read_build(stream, path)
-        if build and build.module and (directory in own or (directory in shared and build.fetched)):
+        if build and _counts(build, fetched_only=directory not in own) and (directory in own | shared):
             yield Owner("go", build.package, build.architecture or None, path)
         elif build and home and build.package.startswith("cmd/"):
             yield Owner("go", "go", None, home)
@@ -120,13 +123,17 @@ def _programs(
         with look.part(f"go:{path}"):
             with look.machine.files.stream(path) as stream:
                 build = read_build(stream, path)
-            # What is of the module `cmd` came with Go itself.
-            if build and build.module and (build.fetched or not fetched_only):
+            if build and _counts(build, fetched_only=fetched_only):
                 yield _software(path, entry, build)
             else:
                 build = None
         if build is None:
             look.seen.discard(f"go:{path}")  # no package of Go's
+
+
+def _counts(build: Build, *, fetched_only: bool) -> bool:
+    """Whether a program is one that `go install` put there: what is below `cmd/` came with Go itself."""
+    return build.fetched or not (fetched_only or build.package.startswith("cmd/"))
 
 
 def _software(path: str, entry: Entry, build: Build) -> Software:
@@ -138,7 +145,7 @@ def _software(path: str, entry: Entry, build: Build) -> Software:
         manager="go",
         architecture=build.architecture or None,
         location=path,
-        source_package=build.module,
+        source_package=build.module or None,
         installed_at=datetime.fromtimestamp(entry.mtime, UTC),
         requested=True,
         state="installed",
@@ -164,4 +171,4 @@ def _installed(look: Look, path: str) -> Iterator[Software]:
 
 
 WATCHED = ("/usr/local/go/VERSION", "/root/go/bin", "/go/bin", "/usr/local/bin")
-collector = Collector(collect, (Software,), minutes(10), watch=WATCHED, owner=owner)
+collector = Collector(collect, (Software,), minutes(10), watch=WATCHED, version=2, owner=owner)

@@ -1,11 +1,11 @@
 """Nix: the packages of each profile that has a manifest, and the generations of NixOS.
 
 Each profile is a scope, `nix:PROFILE`, and the location of its packages. NixOS is one package, `nixos-
-system-NAME`, whose log are the links of its generations: each says when it was made. A profile of `nix-
-env`, whose manifest is a program of Nix, is said to be unreadable. Profiles in homes are read where people
-keep them. Nix keeps no list of newer versions, so that none are known. A file belongs to what a profile
-itself asked for; what only came with that has no name of a package. A machine without
-`/nix/var/nix/profiles` is Absent.
+system-NAME`, whose log are the links of its generations: each says when it was made. What `nix-env` writes of
+a profile is a value of Nix, which is read and never evaluated. Profiles in homes are read where people keep
+them. Nix keeps no list of newer versions, so that none are known. A file belongs to what a profile itself
+asked for; what only came with that has no name of a package. A machine without `/nix/var/nix/profiles` is
+Absent.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from watchman_mcp.collectors import Collector, Look, minutes
-from watchman_mcp.errors import Broken
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.files import Files
-from watchman_mcp.machine.nix import generation_of, read_manifest, split, stored_at
+from watchman_mcp.machine.nix import Element, generation_of, read_manifest, split, stored_at
+from watchman_mcp.machine.nix_environments import read_environment
 from watchman_mcp.machine.places import Search
 from watchman_mcp.schema.core import Event, Record, event_key
 from watchman_mcp.schema.packages import Owner, Software
@@ -75,13 +75,12 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
     stored = {found for path in paths if (found := stored_at(path)) and files.exists(path)}
     for place in Search(files).find(PLACES) if stored else ():
         for profile in _profiles(files, place):
-            manifest = f"{profile.present.path}/manifest.json"
             if profile.path == SYSTEM:
                 named = _nixos(profile.present)
                 if named and profile.present.path in stored:
                     yield Owner("nix", named.key, location=SYSTEM)
-            elif files.exists(manifest):
-                for element in read_manifest(files.text(manifest, MANIFEST_CAP), manifest):
+            else:
+                for element in _elements(files, profile):
                     if not stored.isdisjoint(element.paths):
                         yield Owner("nix", element.name.lower(), location=profile.path)
 
@@ -108,11 +107,7 @@ def _profiles(files: Files, place: str) -> list[_Profile]:
 
 
 def _packages(look: Look, profile: _Profile) -> Iterator[Software]:
-    if look.machine.files.exists(f"{profile.present.path}/manifest.nix"):
-        raise Broken(f"{profile.path} is kept by nix-env, in a program; nix profile keeps a list to read")
-    manifest = f"{profile.present.path}/manifest.json"
-    text = look.machine.files.text(manifest, MANIFEST_CAP)
-    for element in read_manifest(text, manifest):
+    for element in _elements(look.machine.files, profile):
         yield Software(
             key=element.name.lower(),
             name=element.name,
@@ -123,6 +118,16 @@ def _packages(look: Look, profile: _Profile) -> Iterator[Software]:
             requested=True,
             state="installed",
         )
+
+
+def _elements(files: Files, profile: _Profile) -> list[Element]:
+    """What `nix profile` or `nix-env` put into the present generation; nothing where neither did."""
+    # A package of nix-env's may bring a manifest.json of another kind.
+    for name, read in (("manifest.nix", read_environment), ("manifest.json", read_manifest)):
+        path = f"{profile.present.path}/{name}"
+        if files.exists(path):
+            return read(files.text(path, MANIFEST_CAP), path)
+    return []
 
 
 def _system(profile: _Profile) -> Iterator[Software | Record]:
@@ -168,4 +173,4 @@ def _record(generation: _Generation, about: Software, previous: str | None) -> R
     return Record(event, about)
 
 
-collector = Collector(collect, (Software,), minutes(10), (PROFILES,), logged=True, owner=owner)
+collector = Collector(collect, (Software,), minutes(10), (PROFILES,), version=2, logged=True, owner=owner)

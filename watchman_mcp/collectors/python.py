@@ -3,28 +3,31 @@
 Nothing found is executed and no link is followed. Each environment is a scope, `python:PREFIX`; where several
 interpreters share a prefix the scope is the directory of one, as `/usr/local/lib/python3.11`. What cannot be
 read is said and never taken for gone. `/usr/lib/python3/dist-packages` is left out: what lies there belongs
-to Debian's packages. What conda installed in an environment that it keeps records of is told from those.
-Newer versions are known of the packages of pip and pipx whose pages pip keeps.
+to Debian's packages, as what Arch and Alpine put where pip puts its own belongs to theirs. What conda
+installed in an environment that it keeps records of is told from those. What is a link to sources elsewhere,
+editable, is in the state `linked`. Newer versions are known of the packages of pip and pipx whose
+pages pip keeps.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
 from watchman_mcp.collectors import Collector, Look, minutes, offered
-from watchman_mcp.machine import Machine
+from watchman_mcp.errors import Broken
+from watchman_mcp.machine import Machine, eggs
 from watchman_mcp.machine.distribution_files import owners
-from watchman_mcp.machine.distributions import is_name, needed, read_metadata
+from watchman_mcp.machine.distributions import Origin, is_name, needed, read_metadata, read_origin
 from watchman_mcp.machine.files import Directory, Entry
 from watchman_mcp.machine.links import with_targets
 from watchman_mcp.machine.pip_pages import Pages, newest
 from watchman_mcp.machine.places import Search
 from watchman_mcp.machine.python_environments import SITES, Environment, around, environments
+from watchman_mcp.machine.python_origins import MANAGERS, Origins
 from watchman_mcp.machine.updates import Update
 from watchman_mcp.machine.versions import compare_versions
 from watchman_mcp.schema import Edge
@@ -35,14 +38,21 @@ ENVIRONMENTS = 500
 METADATA_CAP = 2 << 20
 _BASE = "python"
 _PIPS = ("pip", "pipx")
-MANAGERS = frozenset({"pip", "uv", "conda", "pdm", "rpm"})
-
-_DIRECTORY = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py\d[^-]*)?\.(?:dist|egg)-info")
+_ORIGIN = "direct_url.json"
+_BEFORE = timedelta(hours=1)
+ENDINGS = (".dist-info", ".egg-info", ".egg", eggs.LINK)
 
 
 class _Found(NamedTuple):
     software: Software
     requires: tuple[str, ...]
+
+
+class _Told(NamedTuple):
+    metadata: tuple[str, str | None, str | None, tuple[str, ...]]
+    installer: str | None = None
+    requested: bool | None = None
+    origin: Origin | None = None
 
 
 class _News:
@@ -117,17 +127,17 @@ def _distributions(
     look: Look, environment: Environment, news: _News
 ) -> Iterator[Software | PackageIndex | Edge]:
     found: dict[str, _Found] = {}
+    origins = Origins(look.machine.files, environment)
     for site in environment.sites:
         with look.machine.files.directory(site) as directory:
             for entry in directory.entries():
-                if not entry.name.endswith((".dist-info", ".egg-info")) or entry.name.startswith("~"):
+                if not entry.name.endswith(ENDINGS) or entry.name.startswith("~"):
                     continue  # pip renames what it is about to delete to begin with a tilde
-                one = _distribution(look, environment, directory, entry)
+                one = _distribution(look, environment, origins, directory, entry)
                 # Of two versions that an interrupted update left, the newer one is the one that was meant.
                 if one and (one.software.key not in found or _moment(one) > _moment(found[one.software.key])):
                     found[one.software.key] = one
-    conda = look.machine.files.exists(f"{environment.prefix}/conda-meta")
-    own = [one for one in found.values() if not (conda and one.software.manager == "conda")]
+    own = _asked_for([one for one in found.values() if one.software.manager])
     yield from (news.of(one.software, environment) for one in own)
     yield from news.indexes(environment)
     for one in own:
@@ -136,51 +146,95 @@ def _distributions(
                 yield Edge(DEPENDS_ON, one.software.node_id, found[key].software.node_id)
 
 
+def _asked_for(found: list[_Found]) -> list[_Found]:
+    """Say of none that nobody asked for it where pip may not have known yet how to mark what was asked for.
+
+    pip marks it since 20.2. What a distribution needs is put there shortly before it.
+    """
+    first = min((_moment(one) for one in found if one.software.requested), default=None)
+    return [
+        one._replace(software=one.software.model_copy(update={"requested": None}))
+        if one.software.requested is False and (first is None or _moment(one) + _BEFORE < first)
+        else one
+        for one in found
+    ]
+
+
 def _moment(found: _Found) -> datetime:
     return found.software.installed_at or datetime.min.replace(tzinfo=UTC)
 
 
-def _distribution(look: Look, environment: Environment, directory: Directory, entry: Entry) -> _Found | None:
+def _distribution(
+    look: Look, environment: Environment, origins: Origins, directory: Directory, entry: Entry
+) -> _Found | None:
     """One distribution; None if it has no metadata. One that cannot be read is what its name says it is."""
-    installer: str | None = None
-    requested: bool | None = None
-    metadata = None
+    told: _Told | None = None
     scope = f"{_BASE}:{directory.path}/{entry.name}"
     with look.part(scope):
-        if entry.name.endswith(".dist-info"):
-            with directory.directory(entry.name) as inner:
-                names = {inside.name for inside in inner.entries()}
-                if "INSTALLER" in names:
-                    installer, requested = inner.text("INSTALLER", 4096).strip().lower(), "REQUESTED" in names
-                metadata = read_metadata(inner.read("METADATA", METADATA_CAP))
-        elif entry.kind == "directory":
-            with directory.directory(entry.name) as inner:
-                metadata = read_metadata(inner.read("PKG-INFO", METADATA_CAP))
-        else:
-            metadata = read_metadata(directory.read(entry.name, METADATA_CAP))
+        told = _told(look, directory, entry)
     look.seen.discard(scope)  # it has no rows of its own
-    if scope in look.failed and (named := _DIRECTORY.fullmatch(entry.name)):
-        metadata = named["name"], named["version"], None, ()
-    if metadata is None or not is_name(metadata[0]):
+    if scope in look.failed and (named := eggs.named(entry.name)):
+        told = _Told((*named, None, ()))
+    if told is None or not is_name(told.metadata[0]):
         return None
-    name, version, summary, requires = metadata
+    name, version, summary, requires = told.metadata
+    manager = origins.manager(name, told.installer)
+    linked = told.origin is not None and told.origin.editable
     software = Software(
         key=canonicalize_name(name),
         name=name,
         version=version,
-        manager=_manager(environment, installer),
+        manager=manager or "",
         location=environment.location,
         # The directory is made anew by each installation; its files may be links to a cache, and older.
         installed_at=datetime.fromtimestamp(entry.mtime, UTC),
-        requested=requested,
-        state="installed",
+        requested=told.requested,
+        state="linked" if linked or entry.name.endswith(eggs.LINK) else "installed",
+        # Of what a distribution built, it is a directory that was there only then.
+        source_package=told.origin.source if told.origin and manager != "rpm" else None,
         summary=summary,
     )
     return _Found(software, requires)
 
 
-def _manager(environment: Environment, installer: str | None) -> str:
-    return environment.manager or (installer if installer in MANAGERS else "pip")
+def _told(look: Look, directory: Directory, entry: Entry) -> _Told:
+    """What the files of a distribution tell.
+
+    Raises: Absent, Denied, Broken.
+    """
+    if entry.name.endswith(".dist-info"):
+        with directory.directory(entry.name) as inner:
+            names = {inside.name for inside in inner.entries()}
+            installer = inner.text("INSTALLER", 4096).strip() if "INSTALLER" in names else None
+            requested = "REQUESTED" in names if installer is not None else None
+            origin = _origin(look, inner) if _ORIGIN in names else None
+            return _Told(read_metadata(inner.read("METADATA", METADATA_CAP)), installer, requested, origin)
+    if entry.name.endswith(eggs.LINK):
+        path = f"{directory.path}/{entry.name}"
+        text = directory.text(entry.name, eggs.LINK_CAP)
+        place = eggs.linked(look.machine.files, path, entry, text)
+        return _Told(read_metadata(look.machine.files.read(f"{place}/PKG-INFO", METADATA_CAP)), "pip")
+    if entry.name.endswith(".egg"):
+        if entry.kind == "file":  # a zip file
+            if not (named := eggs.named(entry.name)):
+                raise Broken("its name does not say which distribution it is; install it again")
+            return _Told((*named, None, ()), "pip")
+        with directory.directory(entry.name) as inner, inner.directory("EGG-INFO") as about:
+            return _Told(read_metadata(about.read("PKG-INFO", METADATA_CAP)), "pip")
+    if entry.kind != "directory":
+        return _Told(read_metadata(directory.read(entry.name, METADATA_CAP)))
+    with directory.directory(entry.name) as inner:
+        listed = any(inside.name == "installed-files.txt" for inside in inner.entries())
+        # Only pip wrote that list.
+        return _Told(read_metadata(inner.read("PKG-INFO", METADATA_CAP)), "pip" if listed else None)
+
+
+def _origin(look: Look, directory: Directory) -> Origin | None:
+    """Where a distribution is from; None where it cannot be read, which is said."""
+    origin: Origin | None = None
+    with look.beside(f"{directory.path}/{_ORIGIN}"):
+        origin = read_origin(directory.read(_ORIGIN, METADATA_CAP))
+    return origin
 
 
 def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
@@ -190,10 +244,9 @@ def owner(machine: Machine, paths: Collection[str]) -> Iterator[Owner]:
     """
     paths = with_targets(machine.files, paths)  # pipx and uv put links to their programs into a home
     for environment in around(Search(machine.files), paths):
-        conda = machine.files.exists(f"{environment.prefix}/conda-meta")
+        origins = Origins(machine.files, environment)
         for name, installer in owners(machine.files, environment.sites, paths):
-            manager = _manager(environment, installer)
-            if not (conda and manager == "conda"):
+            if manager := origins.manager(name, installer):
                 yield Owner(manager, canonicalize_name(name), None, environment.location)
 
 
@@ -204,7 +257,7 @@ collector = Collector(
     (Software, PackageIndex, DEPENDS_ON),
     minutes(10),
     watch=WATCHED,
-    version=3,
+    version=4,
     managers=BROUGHT,
     owner=owner,
 )

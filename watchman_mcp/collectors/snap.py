@@ -130,7 +130,8 @@ def _software(snap: Snap, meta: dict[str, str]) -> Software:
         scheme="snap",
         manager="snap",
         installed_at=snap.refreshed_at,
-        requested=True if kind == "app" else None,  # what others stand on may have come with them
+        # What others stand on, as themes and bases, may have come with them.
+        requested=True if kind == "app" and "apps" in meta else None,
         held=snap.held,
         state="installed" if snap.active else "disabled",
         summary=meta.get("summary"),
@@ -173,7 +174,7 @@ collector = Collector(
     (Software, DEPENDS_ON, PROVIDES, PackageIndex),
     minutes(10),
     (STATE, BLOBS),
-    version=2,
+    version=3,
     logged=True,
     owner=owner,
 )

@@ -16,11 +16,25 @@ _POURED = re.compile(rf"(?:\S+\s+)?{_KEG}: \d[\d,]* files?\b.*")
 _GONE = re.compile(rf"Uninstalling {_KEG}\.\.\. .*")
 _UPGRADING = re.compile(r"==> Upgrading (?:\S+/)?(?P<name>[^\s/]+)(?: (?P<old>\S+) -> \S+)?")
 _ARROW = re.compile(r"(?:(?P<name>[^\s/]+) )?(?P<old>\S+) -> (?P<new>\S+)")
+_CORE = "homebrew/core"
+_TAPS = {
+    "mxcl/master": _CORE,
+    "Homebrew/homebrew": _CORE,
+    "caskroom/cask": "homebrew/cask",
+    "path or URL": None,
+}
+"""Names that taps had in receipts of old, as Homebrew's own tab.rb reads them."""
 _TIMED = re.compile(
     r"\[?(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,]\d{1,9})?(?P<offset>Z|[+-]\d\d:?\d\d)?\]?:?"
     r"\s(?P<said>.*)",
     re.ASCII,
 )
+
+
+_WRONG_NEEDS = re.compile(r"(?:0\.|1\.0\.|1\.1\.[0-5](?!\d)).*", re.DOTALL)
+"""Versions of Homebrew whose lists of what a keg needs are wrong, and are not heeded by Homebrew itself."""
+_LONGEST = 10_000
+"""An upgrade that takes more lines of a log has failed."""
 
 
 class Receipt(NamedTuple):
@@ -51,14 +65,16 @@ def read_receipt(text: str) -> Receipt:
     source = source if isinstance(source, dict) else {}
     versions = source.get("versions")
     scheme = versions.get("version_scheme") if isinstance(versions, dict) else 0
+    # The second is what receipts before 2014 have.
     tap, version = source.get("tap") or fields.get("tapped_from"), source.get("version")
     requested = fields.get("installed_on_request")
+    wrong = _WRONG_NEEDS.fullmatch(str(fields.get("homebrew_version", "")))
     return Receipt(
         at=_moment(fields.get("time")),
         requested=requested if isinstance(requested, bool) else None,
-        tap=tap if isinstance(tap, str) and tap else None,
+        tap=_TAPS.get(tap, tap) if isinstance(tap, str) and tap else None,
         version=version if isinstance(version, str) and version else None,
-        needs=tuple(dict.fromkeys(_needed(fields.get("runtime_dependencies")))),
+        needs=tuple(dict.fromkeys(_needed(fields.get("runtime_dependencies")))) if not wrong else (),
         scheme=scheme if isinstance(scheme, int) else 0,
     )
 
@@ -117,12 +133,16 @@ class BrewLog:
         self.unreadable = 0
         self._clock = Clock(zone, fold)
         self._upgraded: tuple[str, str | None, Mark, int] | None = None
+        self._since = 0
 
     def changes(self, lines: Iterable[Line]) -> Iterator[Told]:
         """The kegs that came and went, in the order of the log."""
         for line in lines:
             text = line.text.strip("\0\r")
             fold = self._clock.fold
+            self._since += 1
+            if self._since > _LONGEST:
+                self._upgraded = None
             if (timed := _TIMED.fullmatch(text)) is None or (at := self._at(timed)) is None:
                 said = text.strip()
                 self.unreadable += bool(_POURED.fullmatch(said) or _GONE.fullmatch(said))
@@ -145,13 +165,15 @@ class BrewLog:
 
     def _tell(self, said: str, at: datetime, line: Line, fold: int) -> Told | None:
         if match := _UPGRADING.fullmatch(said):
-            self._upgraded = match["name"], match["old"], line.mark, fold
+            self._upgraded, self._since = (match["name"], match["old"], line.mark, fold), 0
         elif self._upgraded and (match := _ARROW.fullmatch(said)):
             if match["name"] in (None, self._upgraded[0]):
                 self._upgraded = self._upgraded[0], match["old"], *self._upgraded[2:]
         elif match := _POURED.fullmatch(said):
-            old = self._upgraded[1] if self._upgraded and self._upgraded[0] == match["name"] else None
-            self._upgraded = None
+            old = None
+            # What it needs is poured first.
+            if self._upgraded and self._upgraded[0] == match["name"]:
+                old, self._upgraded = self._upgraded[1], None
             return Told("came", at, match["prefix"], match["name"], match["version"], old)
         elif match := _GONE.fullmatch(said):
             return Told("gone", at, match["prefix"], match["name"], match["version"])

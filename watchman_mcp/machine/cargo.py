@@ -10,7 +10,7 @@ from typing import NamedTuple
 from watchman_mcp.errors import Broken
 
 _ID = re.compile(
-    r"(?P<name>[A-Za-z_][A-Za-z0-9_-]{0,99}) (?P<version>\S{1,256}) \((?P<source>[^()\n]{1,4096})\)"
+    r"(?P<name>[A-Za-z_][A-Za-z0-9_-]{0,99}) (?P<version>\S{1,256}) \((?P<source>[^\n]{1,4096})\)"
 )
 
 

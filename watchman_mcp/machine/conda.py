@@ -26,6 +26,8 @@ _ROOTS = (
     "miniconda",
     "anaconda",
     "conda",
+    "anaconda2",
+    "miniconda2",
 )
 ENVIRONMENTS = (
     *(
@@ -33,7 +35,7 @@ ENVIRONMENTS = (
         for place in ("*", "*/envs/*", "homebrew/Caskroom/*/base", "homebrew/Caskroom/*/base/envs/*")
     ),
     *(f"/usr/local/{root}{envs}" for root in _ROOTS for envs in ("", "/envs/*")),
-    *(f"~/{root}{envs}" for root in _ROOTS for envs in ("", "/envs/*")),
+    *(f"~/{place}{root}{envs}" for place in ("", "opt/") for root in _ROOTS for envs in ("", "/envs/*")),
     "~/.conda/envs/*",
     "~/.local/share/mamba",
     "~/.local/share/mamba/envs/*",

@@ -55,9 +55,10 @@ def _owner(site: Directory, entry: Entry, paths: Collection[str]) -> tuple[str, 
         if paths_in(text, start, wheel=wheel).isdisjoint(paths):
             return None
         name = read_metadata(inside.read("METADATA" if wheel else "PKG-INFO", METADATA_CAP))[0]
+        if not wheel:
+            return name, "pip"  # nothing else wrote that list
         names = {one.name for one in inside.entries()}
-        installer = inside.text("INSTALLER", 4096).strip().lower() if "INSTALLER" in names else None
-        return name, installer
+        return name, inside.text("INSTALLER", 4096).strip() if "INSTALLER" in names else None
 
 
 def _word(path: str, *, quoted: bool) -> bytes:

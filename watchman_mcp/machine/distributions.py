@@ -1,9 +1,12 @@
 """The metadata of Python distributions: text in, values out."""
 
+import json
 import re
 from email.parser import BytesHeaderParser
 from email.policy import compat32
 from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
@@ -26,6 +29,36 @@ def read_metadata(content: bytes) -> tuple[str, str | None, str | None, tuple[st
         raise Broken("the name in its metadata is none that a distribution may have; install it again")
     summary = str(fields.get("Summary") or "").strip().partition("\n")[0].strip()
     return name, version or None, summary or None, tuple(map(str, fields.get_all("Requires-Dist") or ()))
+
+
+class Origin(NamedTuple):
+    """Where a distribution is from that was not asked of an index."""
+
+    source: str
+    """Its address, without what may be secret; `git+ADDRESS@COMMIT` where it is of a repository."""
+    editable: bool
+    """Whether only a link to its sources was installed."""
+
+
+def read_origin(content: bytes) -> Origin:
+    """What a direct_url.json tells.
+
+    Raises: Broken.
+    """
+    try:
+        fields = json.loads(content)
+        url = fields["url"] if isinstance(fields, dict) else None
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except (ValueError, LookupError, RecursionError) as error:
+        raise Broken("its direct_url.json does not say where it is from; install it again") from error
+    if parts is None or not parts.scheme:
+        raise Broken("its direct_url.json does not say where it is from; install it again")
+    source = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    repository, directory = fields.get("vcs_info"), fields.get("dir_info")
+    if isinstance(repository, dict):
+        kind, commit = repository.get("vcs"), repository.get("commit_id")
+        source = f"{kind}+{source}@{commit}" if isinstance(kind, str) and isinstance(commit, str) else source
+    return Origin(source, isinstance(directory, dict) and directory.get("editable") is True)
 
 
 def is_name(name: str) -> bool:

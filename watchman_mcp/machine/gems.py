@@ -13,6 +13,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}", re.ASCII)
 _VERSION = re.compile(r"\d[0-9A-Za-z.-]{0,199}", re.ASCII)
 _PLATFORM = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _FILE = re.compile(r"(?P<name>.+?)-(?P<version>\d+(?:\.[0-9A-Za-z]+)*)(?:-(?P<platform>[A-Za-z].*))?")
+_CALLED = re.compile(r"^[ \t]*\w+\.name = (?:%q\{|\")([A-Za-z0-9._-]{1,200})[}\"]", re.MULTILINE | re.ASCII)
 _SUMMARY = re.compile(
     r"^[ \t]*\w+\.summary = "
     r'(?:"((?:[^"\\]|\\.){0,4000})"|%q[<\[{(]([^\n]{0,4000}?)[>\]})](?:\.freeze)?$)',
@@ -47,22 +48,28 @@ class Gem(NamedTuple):
 
 
 def read_specification(text: str, file_name: str) -> Gem:
-    """The gem of a specification file: its second line names it, and so does the name of the file.
+    """The gem of a specification file: its second line names it, in those of old the name of the file does.
 
     Raises: Broken.
     """
-    named = gem_of(file_name)
     stub = _STUB.search(text[:4096])
+    called = _CALLED.search(text[:4096])
+    named = gem_of(file_name, called[1] if called else "")
     name, version, platform = stub.groups() if stub else named or ("", "", "")
     if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version) and _PLATFORM.fullmatch(platform)):
         raise Broken("its specification does not say which gem it is; install the gem again")
     return Gem(name, version, platform, _summary(text), _needs(text))
 
 
-def gem_of(file_name: str) -> tuple[str, str, str] | None:
-    """Name, version and platform by the name of a specification file."""
-    match = _FILE.fullmatch(file_name.removesuffix(".gemspec"))
-    return (match["name"], match["version"], match["platform"] or "ruby") if match else None
+def gem_of(file_name: str, called: str = "") -> tuple[str, str, str] | None:
+    """Name, version and platform by the name of a specification file, of a gem that may be `called` so.
+
+    The name of the file alone does not tell a number that is a part of the gem's name from its version.
+    """
+    whole = file_name.removesuffix(".gemspec")
+    known = called if called and whole.startswith(f"{called}-") else ""
+    match = _FILE.fullmatch("x" + whole.removeprefix(known) if known else whole)
+    return (known or match["name"], match["version"], match["platform"] or "ruby") if match else None
 
 
 def executables(text: str) -> list[str]:

@@ -12,6 +12,13 @@ _STORED = re.compile(r"(?:.*/)?[0-9a-z]{32}-(?P<name>[^/]+)(?:/.*)?", re.DOTALL)
 _BELOW = re.compile(r"(?P<stored>/nix/store/[0-9a-z]{32}-[^/]+)(?:/.*)?", re.DOTALL)
 # The version begins at the first dash that no letter follows, as Nix itself splits a name.
 _NAMED = re.compile(r"(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?", re.DOTALL)
+# A host's name may end in a number, too.
+_SYSTEM = re.compile(
+    r"(?P<name>(?:nixos|darwin)-system(?:-.+?)?)-(?P<version>\d\d\.\d\d(?:[.-].*)?)", re.DOTALL
+)
+_OUTPUT = re.compile(
+    r"(?P<version>.*[^-])-(?:bin|dev|devdoc|devman|debug|doc|info|lib|man|out|static|terminfo)"
+)
 
 
 class Element(NamedTuple):
@@ -33,7 +40,12 @@ def generation_of(link: str) -> tuple[str, int] | None:
 def split(path: str) -> tuple[str, str | None] | None:
     """Name and version of what is at a path of the store; None for another path."""
     stored = _STORED.fullmatch(path)
-    found = _NAMED.fullmatch(stored["name"]) if stored else None
+    return parted(stored["name"]) if stored else None
+
+
+def parted(name: str) -> tuple[str, str | None] | None:
+    """Name and version of what is called so; None if nothing is."""
+    found = _SYSTEM.fullmatch(name) or _NAMED.fullmatch(name)
     return (found["name"], found["version"]) if found else None
 
 
@@ -66,7 +78,9 @@ def _elements(found: Iterable[tuple[str, object]]) -> Iterator[Element]:
             continue
         paths, source = element.get("storePaths"), element.get("attrPath")
         known = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
-        if known and (named := split(known[0])):
+        # Its paths are those of its outputs, whose names end in that of the output but for the main one.
+        if known and (named := split(min(known, key=len))):
+            version = named[1] and _OUTPUT.sub(r"\g<version>", named[1])
             yield Element(
-                name or named[0], named[1], source if isinstance(source, str) else None, tuple(known)
+                name or named[0], version, source if isinstance(source, str) else None, tuple(known)
             )

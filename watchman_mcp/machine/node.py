@@ -17,7 +17,10 @@ PREFIXES = (
     "/opt/*",
     "/home/linuxbrew/.linuxbrew",
     *(f"{nvm}/versions/*/*" for nvm in ("/usr/local/nvm", "/usr/local/share/nvm", "/opt/nvm")),
-    *(f"~/{nvm}/versions/*/*" for nvm in (".nvm", ".config/nvm")),
+    *(f"~/{nvm}/{kept}" for nvm in (".nvm", ".config/nvm") for kept in ("versions/*/*", "*")),
+    "~/.nvs/node/*/*",
+    "~/.nodebrew/node/*",
+    "~/.proto/tools/node/*",
     *(f"~/{fnm}/node-versions/*/installation" for fnm in (".fnm", ".local/share/fnm")),
     "~/Library/Application Support/fnm/node-versions/*/installation",
     *(f"~/.volta/tools/image/{kind}/*" for kind in ("node", "npm", "packages", "packages/*")),
@@ -34,6 +37,7 @@ PNPM = (
     "/usr/local/share/pnpm/global/*",
     "/usr/pnpm-global/*",
     "/usr/local/pnpm-global/*",
+    *(f"~/{prefix}/pnpm-global/*" for prefix in (".nvm/versions/*/*", ".npm-global", ".local")),
 )
 YARN = ("~/.config/yarn/global", "/usr/local/share/.config/yarn/global")
 """The second is root's."""

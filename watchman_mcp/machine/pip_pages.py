@@ -2,13 +2,14 @@
 
 Since pip 23.3 an answer lies in `http-v2` under the SHA-224 of its address: what was said about it, and, in
 `.body` beside it, the page as it came. Both are written when pip fetches the page, the first also when pip
-asked and the page was the same. Only pages in JSON, as PyPI sends them, are read. A page says nothing of
-packages without one.
+asked and the page was the same. Before, both were one file below `http`, in MessagePack. Only pages in JSON,
+as PyPI sends them to pip since 22.2, are read. A page says nothing of packages without one.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from configparser import Error
@@ -31,8 +32,12 @@ from watchman_mcp.errors import Broken, WatchmanError
 from watchman_mcp.machine.ini import read_ini
 from watchman_mcp.machine.places import Search
 
-CACHES = (".cache/pip/http-v2", "Library/Caches/pip/http-v2")
+_OLD = "/pip/http"
+CACHES = tuple(f"{place}{kept}" for kept in ("/pip/http-v2", _OLD) for place in (".cache", "Library/Caches"))
 """Below a home."""
+_BODY = re.compile(rb"cc=4,\x82\xa8response[\x81-\x8f]\xa4body([\xc4-\xc6])")
+_LENGTH = {b"\xc4": 1, b"\xc5": 2, b"\xc6": 4}
+"""By how MessagePack marks a text of bytes: so many bytes tell its length."""
 PYPI = "https://pypi.org/simple"
 CONFIGURATIONS = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf")
 OWN_CONFIGURATIONS = (".pip/pip.conf", ".config/pip/pip.conf")
@@ -83,21 +88,24 @@ class Pages:
         caches = self._caches.get(home, [])
         index = self._index(home, prefix) if caches else None
         for cache in caches:
-            if index and (page := self._read(place_of(cache, f"{index}/{key}/"), key, index)):
+            if index and (page := self._read(cache, key, index)):
                 return page
         return None
 
-    def _read(self, path: str, key: str, index: str) -> Page | None:
+    def _read(self, cache: str, key: str, index: str) -> Page | None:
         """A page; None if there is none, or none that can be understood: then nothing is known."""
-        files = self._search.files
+        files, path = self._search.files, place_of(cache, f"{index}/{key}/")
         try:
-            said, body = files.stat(path), files.stat(f"{path}.body")
+            whole = cache.endswith(_OLD)
+            said = files.stat(path)
+            body = said if whole else files.stat(f"{path}.body")
             sign = [said.mtime, body.mtime, body.size]
             known = self._before.get(path)
             if isinstance(known, list) and len(known) == 2 and known[0] == sign:
                 offers = known[1]
             else:
-                offers = read_page(files.read(f"{path}.body", KEPT_CAP), key)
+                content = files.read(path if whole else f"{path}.body", KEPT_CAP)
+                offers = read_page(body_of(content) if whole else content, key)
         except WatchmanError:
             return None
         self.kept[path] = [sign, offers]
@@ -121,6 +129,19 @@ def place_of(cache: str, address: str) -> str:
     """Where a cache keeps what it has of this address."""
     digest = sha224(address.encode()).hexdigest()
     return "/".join([cache, *digest[:5], digest])
+
+
+def body_of(content: bytes) -> bytes:
+    """The page in a file of the cache that pip kept before 23.3.
+
+    Raises: Broken.
+    """
+    match = _BODY.match(content)
+    start = match.end() + _LENGTH[match[1]] if match else 0
+    length = int.from_bytes(content[match.end() : start], "big") if match else 0
+    if not match or start + length > len(content):
+        raise Broken("it is not what pip keeps of a page")
+    return content[start : start + length]
 
 
 def index_of(texts: Iterable[str | None]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from watchman_mcp.errors import Absent, WatchmanError
+from watchman_mcp.machine import conda
 from watchman_mcp.machine.places import Search
 
 SEARCHED = 2_000
@@ -23,10 +24,22 @@ _SYSTEM = (("/usr/lib", SITES[:1]), ("/usr/lib64", SITES[:1]), ("/usr/local/lib"
 _OF_PERSON = "/.local"
 _CONDA = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba", ".conda")
 _VIRTUAL = (".venv", "venv", "env")
+_OF_MANAGERS = (
+    ".local/share/uv/python",
+    ".local/share/virtualenvs",
+    ".local/share/mise/installs/python",
+    ".pyenv/versions",
+    ".asdf/installs/python",
+    ".cache/pypoetry/virtualenvs",
+    "Library/Caches/pypoetry/virtualenvs",
+)
+"""Below a home: where managers of Python's versions, Pipenv and Poetry keep interpreters and environments."""
+_FRAMEWORK = "/Library/Frameworks/Python.framework/Versions"
 _MANAGED = {
     "/opt/pipx/venvs": "pipx",
     "/.local/share/pipx/venvs": "pipx",
     "/.local/pipx/venvs": "pipx",
+    "/Library/Application Support/pipx/venvs": "pipx",
     "/.local/share/uv/tools": "uv",
 }
 """Places whose environments one manager makes; all but the first are in homes."""
@@ -52,6 +65,7 @@ def environments(search: Search, more: Iterable[str]) -> Iterator[Environment]:
     for library, sites in _SYSTEM:
         yield from _interpreters(search, library, sites)
     yield from _each(search, "/opt/pipx/venvs")
+    yield from _each(search, _FRAMEWORK)
     for place in ("/opt", "/srv", "/var/www"):
         names = _directories(search, place)
         for name in names:
@@ -59,6 +73,8 @@ def environments(search: Search, more: Iterable[str]) -> Iterator[Environment]:
         yield from _projects(search, place, names)
     for home in search.homes:
         yield from _of_home(search, home)
+    for path in conda.environments(search):
+        yield from _at(search, path)
     for path in more:
         yield from _at(search, path)
         yield from _each(search, path)
@@ -95,11 +111,11 @@ def _of_home(search: Search, home: str) -> Iterator[Environment]:
     names = _directories(search, home)
     if ".local" in names:
         yield from _interpreters(search, f"{home}{_OF_PERSON}/lib", SITES[:1])
-        for place in list(_MANAGED)[1:]:
-            yield from _each(search, home + place)
-        yield from _each(search, f"{home}/.local/share/uv/python")
-    if ".pyenv" in names:
-        yield from _each(search, f"{home}/.pyenv/versions")
+    for place in (*(place[1:] for place in list(_MANAGED)[1:]), *_OF_MANAGERS):
+        if place.partition("/")[0] in names:
+            yield from _each(search, f"{home}/{place}")
+    if "Library" in names:
+        yield from _of_mac(search, f"{home}/Library/Python")
     for name in names:
         if name in _CONDA:
             yield from _at(search, f"{home}/{name}")
@@ -107,6 +123,14 @@ def _of_home(search: Search, home: str) -> Iterator[Environment]:
         elif name in (".virtualenvs", ".venvs"):
             yield from _each(search, f"{home}/{name}")
     yield from _projects(search, home, names)
+
+
+def _of_mac(search: Search, place: str) -> Iterator[Environment]:
+    """What macOS's own Python and that of python.org install for one person: their version is a directory."""
+    for version in _directories(search, place):
+        site = f"{place}/{version}/lib/python/{SITES[0]}"
+        if re.fullmatch(r"\d\.\d{1,2}", version) and search.holds(site):
+            yield Environment(f"{place}/{version}", (site,), f"{version}.99")
 
 
 def _projects(search: Search, place: str, names: list[str]) -> Iterator[Environment]:

@@ -19,6 +19,10 @@ SYSTEM = (
 OTHERS = (
     "/opt/R/*/lib/R/site-library",
     "/opt/R/*/lib/R/library",
+    *(
+        f"{prefix}/lib/R/*/site-library"
+        for prefix in ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew")
+    ),
     "/Library/Frameworks/R.framework/Versions/*/Resources/site-library",
     "/Library/Frameworks/R.framework/Versions/*/Resources/library",
 )

@@ -13,7 +13,9 @@ DONE, ERROR = 4, 9
 """States of a task."""
 
 _FIELD = re.compile(r"(name|version|summary|base|type|title): *(.*)")
-_QUOTED = re.compile(r"(['\"])(.*?)\1")
+_SINGLE = re.compile(r"'((?:[^']|'')*)'")
+_DOUBLE = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"')
+_ESCAPED = re.compile(r'\\(["\\/])')
 _REVISION = re.compile(r"x?[1-9][0-9]{0,17}")
 _UNIT = re.compile(r"snap\.(?P<snap>[a-z0-9_-]+)\.[^/]+\.(?:service|socket|timer)")
 _FILE = re.compile(r"/(?P<name>[^/]+)/(?P<revision>x?[1-9][0-9]{0,17})/.+", re.DOTALL)
@@ -74,11 +76,15 @@ def read_state(text: str, path: str) -> State:
     if not isinstance(state, dict) or not isinstance(state.get("data"), dict):
         raise Broken(f"{path} does not hold snapd's state; look at it with snap debug state")
     data, tasks = _object(state["data"]), _object(state.get("tasks"))
-    holds = _object(data.get("snaps-hold"))
-    candidates = _object(data.get("refresh-candidates"))
+    holds, candidates = _object(data.get("snaps-hold")), _object(data.get("refresh-candidates"))
+    asked = _asked(data)
+    core = _object(_object(data.get("config")).get("core"))
+    all_held = _holds(_object(core.get("refresh")).get("hold"), asked)
     snaps, odd = list[Snap](), 0
     for name, value in _object(data.get("snaps")).items():
-        if snap := _snap(name, _object(value), "system" in _object(holds.get(name))):
+        hold = _object(holds.get(name)).get("system")
+        held = all_held or (hold is not None and _holds(_object(hold).get("hold-until", "forever"), asked))
+        if snap := _snap(name, _object(value), held):
             snaps.append(snap._replace(newer=_newer(snap, _object(candidates.get(name)))))
         else:
             odd += 1
@@ -87,9 +93,22 @@ def read_state(text: str, path: str) -> State:
         for number, change in _object(state.get("changes")).items()
         for step in _steps(number, _object(change), tasks)
     ]
-    return State(
-        snaps, sorted(steps, key=lambda step: (step.at, step.key)), odd, _moment(data.get("last-refresh"))
-    )
+    return State(snaps, sorted(steps, key=lambda step: (step.at, step.key)), odd, asked)
+
+
+def _asked(data: Object) -> datetime | None:
+    """When snapd last asked its store, be it only what it might refresh, as it does while that is held."""
+    refreshed, hinted = (_moment(data.get(name)) for name in ("last-refresh", "last-refresh-hints"))
+    # Without one of the others the second says when it was set up.
+    if hinted and (refreshed or "refresh-candidates" in data):
+        return max(hinted, refreshed or hinted)
+    return refreshed
+
+
+def _holds(until: object, asked: datetime | None) -> bool:
+    """Whether what is held until then still is: snapd does not forget a hold that is over."""
+    end = _moment(until)
+    return until == "forever" or (end is not None and (asked is None or end > asked))
 
 
 def _object(value: object) -> Object:
@@ -174,20 +193,32 @@ def _setup(task: Object, tasks: Object) -> tuple[str, str]:
 
 
 def read_meta(text: str) -> dict[str, str]:
-    """The plain fields at the top of a snap.yaml."""
+    """The plain fields at the top of a snap.yaml, each in one line, and `apps` where it has any to run."""
     found: dict[str, str] = {}
-    for line in text.replace("\r", "").split("\n"):
+    lines = text.replace("\r", "").split("\n")
+    for number, line in enumerate(lines, 1):
         if match := _FIELD.fullmatch(line):
-            value = match[2].strip()
-            if quoted := _QUOTED.match(value):
-                value = quoted[2]
-            elif value[:1] in ("|", ">"):
-                continue
-            else:
-                value = value.partition(" #")[0].strip()
-            if value:
+            parts = [match[2].strip()]
+            while number < len(lines) and lines[number].startswith((" ", "\t")):
+                parts.append(lines[number].strip())
+                number += 1
+            if value := _scalar(parts):
                 found.setdefault(match[1], value)
+        elif line.startswith("apps:"):
+            found["apps"] = "some"
     return found
+
+
+def _scalar(parts: list[str]) -> str:
+    """A value of YAML in one or more lines."""
+    if parts[0][:1] in ("|", ">"):
+        parts = parts[1:]
+    whole = " ".join(filter(None, parts))
+    if quoted := _SINGLE.match(whole):
+        return quoted[1].replace("''", "'").strip()
+    if quoted := _DOUBLE.match(whole):
+        return _ESCAPED.sub(r"\1", quoted[1]).strip()
+    return whole.partition(" #")[0].strip()
 
 
 def shown(version: str | None, revision: str) -> str | None:

@@ -15,6 +15,8 @@ from .services import Service
 
 PASSING = ("half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending")
 """States of dpkg between two others."""
+WHOLE = ("installed", "linked", "disabled")
+"""States of what is there with nothing missing: a link to sources, and a snap that is switched off, too."""
 
 
 class Software(Label):

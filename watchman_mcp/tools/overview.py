@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from watchman_mcp.rules import SEVERITIES
 from watchman_mcp.schema import core
-from watchman_mcp.schema.packages import Software
+from watchman_mcp.schema.packages import WHOLE, Software
 from watchman_mcp.schema.resources import DiskMetrics, SystemMetrics
 from watchman_mcp.store.sqlite import Store
 from watchman_mcp.store.tables import from_text, to_text
@@ -162,7 +162,7 @@ def _packages(rows: list[Any]) -> tuple[Counter[str], int]:
     packages: Counter[str] = Counter()
     for row in rows:
         packages[row["manager"]] += row["n"]
-    return packages, sum(row["n"] for row in rows if row["state"] not in (None, "installed"))
+    return packages, sum(row["n"] for row in rows if row["state"] not in (None, *WHOLE))
 
 
 def _updates(frame: Frame, store: Store) -> dict[str, int] | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from watchman_mcp.schema.packages import WHOLE
 from watchman_mcp.store.neo4j.globs import regex
 
 Row = dict[str, Any]
@@ -56,7 +57,7 @@ class Packages:
     COUNTED: ClassVar = (
         "MATCH (n:Software) WHERE n.host IN $machines AND n.key IS NOT NULL AND n.gone_at IS NULL "
         "RETURN n.host AS machine, count(*) AS n, "
-        "count(CASE WHEN n.state <> 'installed' THEN 1 END) AS odd"
+        f"count(CASE WHEN NOT n.state IN {list(WHOLE)} THEN 1 END) AS odd"
     )
     """Packages of each machine, and how many of them are not fully installed."""
 
@@ -82,14 +83,17 @@ class Packages:
             chosen = Chosen(chosen.machines, (f"({{n}}.manager IN $managers{also})",), given)
         if not candidates:
             return chosen
-        exact = self._keys(machines, "n.key IN $names", names=list(candidates))
+        # The first takes an index; some managers keep capitals.
+        exact = self._keys(machines, "n.key IN $names", names=list(candidates)) or self._keys(
+            machines, "toLower(n.key) IN $names", names=list(candidates)
+        )
         if exact:
             return self._named(chosen, "{n}.{key} IN $names", f"exact: {candidates[0]}", names=exact)
         wanted = candidates[0]
         if set(wanted) & set("*?["):
-            condition, value, pattern = "{n}.{key} =~ $part", regex(wanted), wanted
+            condition, value, pattern = "toLower({n}.{key}) =~ $part", regex(wanted), wanted
         else:
-            condition, value, pattern = "{n}.{key} CONTAINS $part", wanted, f"*{wanted}*"
+            condition, value, pattern = "toLower({n}.{key}) CONTAINS $part", wanted, f"*{wanted}*"
         names = self._keys(machines, condition.format(n="n", key="key"), part=value)
         if not names:
             return chosen

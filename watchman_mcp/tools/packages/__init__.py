@@ -136,7 +136,9 @@ def _machine(frame: Frame) -> str:
 
 def _unknown(source: Source, frame: Frame, name: str) -> PackagesAnswer:
     """No package of that name was ever seen: say what is near, and whether that can be trusted."""
-    near = difflib.get_close_matches(name.lower(), source.keys(), n=5, cutoff=0.6)
+    keys = source.keys()
+    known = {key.lower(): key for key in keys}
+    near = [known[one] for one in difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.6)]
     note = f"Nearest names: {', '.join(near)}" if near else "No name is near it"
     found: Literal["cannot_tell", "not_installed"] = "cannot_tell" if frame.blind else "not_installed"
     return PackagesAnswer(

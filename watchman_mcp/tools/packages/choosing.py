@@ -8,6 +8,8 @@ from typing import Any
 from watchman_mcp.store.sqlite import Store
 
 PYTHON = ("pip", "uv", "pipx", "conda", "poetry")
+KEYS = 100
+"""So many spellings of one name are looked for."""
 CAME = ("package_install", "package_update", "package_downgrade", "package_reinstall")
 """Types of events that tell how a package came to be there."""
 SYNONYMS = {
@@ -63,25 +65,32 @@ def choose(store: Store, name: str, manager: str) -> Filter:
     chosen = Filter()
     if names := candidates(name):
         wanted = names[0]
-        rows = store.read("SELECT 1 FROM Software WHERE key IN (?, ?) LIMIT 1", names)
-        if rows:
-            chosen.add("{key} IN (:name, :normal)", name=names[0], normal=names[1])
+        # The first takes an index; some managers keep capitals, as dnf does of NetworkManager.
+        if keys := _keys(store, "key", names) or _keys(store, "lower(key)", names):
+            given = {f"key{place}": key for place, key in enumerate(keys)}
+            chosen.add(f"{{key}} IN ({', '.join(f':{one}' for one in given)})", **given)
             chosen.matched, chosen.exact = f"exact: {wanted}", True
         else:
             pattern = wanted if set(wanted) & set("*?[") else f"*{_glob_text(wanted)}*"
-            rows = store.read("SELECT count(DISTINCT key) AS n FROM Software WHERE key GLOB ?", (pattern,))
-            if rows[0]["n"]:
-                chosen.add("{key} GLOB :pattern", pattern=pattern)
-                chosen.matched = f"{rows[0]['n']} names like {pattern}"
+            counted = "SELECT count(DISTINCT key) AS n FROM Software WHERE lower(key) GLOB ?"
+            if found := store.read(counted, (pattern,))[0]["n"]:
+                chosen.add("lower({key}) GLOB :pattern", pattern=pattern)
+                chosen.matched = f"{found} names like {pattern}"
     if manager:
         _choose_manager(chosen, manager)
     return chosen
 
 
+def _keys(store: Store, column: str, names: list[str]) -> list[str]:
+    marks = ", ".join("?" * len(names))
+    found = store.read(f"SELECT DISTINCT key FROM Software WHERE {column} IN ({marks}) LIMIT {KEYS}", names)
+    return [row["key"] for row in found]
+
+
 def candidates(name: str) -> list[str]:
-    """The keys that a name may be: as it is written, and in the form that Python's managers use."""
+    """The keys that a name may be: without capitals, in the form of Python's managers, as it is written."""
     wanted = name.strip().lower()
-    return [wanted, wanted.replace("_", "-").replace(".", "-")] if wanted else []
+    return [wanted, wanted.replace("_", "-").replace(".", "-"), name.strip()] if wanted else []
 
 
 def _glob_text(text: str) -> str:
