@@ -85,6 +85,8 @@ _RULES = (
     _of({"xt": None}, {"dnat": {"family": "ip", "addr": "10.0.0.2", "port": 80}}),
     _of({"set": {"op": "add", "elem": {"elem": {"val": "1.1.1.1", "timeout": 9}}, "set": "@m"}}),
     _of({"reject": {"type": "icmpx", "expr": "admin-prohibited"}}),
+    _of({"meter": {"name": "m", "key": _MARK, "stmt": {"limit": "over"}}}, {"drop": None}),
+    _of({"match": {"left": {"meta": "iifname"}, "right": "eth0"}}, {"mangle": {"left": _MARK, "right": 1}}),
 )
 _PAIRS = {"concat": ["1.2.3.4", 22]}
 _RULESETS = tuple(
@@ -188,7 +190,7 @@ _ZONES = {
 }
 _NAMED = (
     "evaluate.decide", "iptables.words", "iptables_rules.parts_of", "iptables_targets.masked",
-    "iptables_targets.target_parts", "packet.matching", "packet.value_of",
+    "iptables_targets.target_parts", "packet.matching", "packet.named", "packet.value_of",
 )  # fmt: skip
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall.model import NFTABLES, Chain, ChainId, Rule, Verdict
+from watchman_mcp.machine.firewall.nft_old import is_old, modern
 from watchman_mcp.machine.firewall.nft_rules import parts_of
 from watchman_mcp.machine.firewall.nft_text import rule as written
-from watchman_mcp.machine.firewall.terms import Sets
+from watchman_mcp.machine.firewall.terms import Sets, listed
 
 TABLES = ("raw", "mangle", "nat", "filter", "security")
 """The tables that iptables has."""
@@ -26,7 +27,7 @@ def read_ruleset(text: str) -> tuple[dict[ChainId, Chain], int]:
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Broken("the answer of nft is not its JSON; run `nft -j list ruleset` by hand") from error
-    reader = _Reader()
+    reader = _Reader(is_old(objects))
     # rules come before the sets that they name, or behind
     rules = [entry for entry in objects if not reader.take(entry)]
     for entry in rules:
@@ -41,7 +42,8 @@ _ODD = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, Lookup
 class _Reader:
     """What was read of a ruleset so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, old: bool) -> None:
+        self.old = old
         self.chains: dict[ChainId, Chain] = {}
         self.unread = 0
         self._sets: dict[tuple[str, str], Sets] = {}
@@ -52,8 +54,10 @@ class _Reader:
         try:
             ((kind, what),) = entry.items()
             if kind in ("set", "map"):
-                self._of(what).elements[what["name"]] = what.get("elem", [])
-            elif kind == "table" and "dormant" in _list(what.get("flags")):
+                self._of(what).elements[what["name"]] = listed(what.get("elem", []))
+            elif kind == "limit":
+                self._of(what).limits[what["name"]] = bool(what.get("inv"))
+            elif kind == "table" and "dormant" in listed(what.get("flags")):
                 self._dormant.add((what["family"], what["name"]))
             elif kind == "chain":
                 chain = _chain(what, self._dormant)
@@ -68,16 +72,13 @@ class _Reader:
         what = entry["rule"]
         try:
             name = ChainId(NFTABLES, what["family"], what["table"], what["chain"])
-            self.chains[name].rules.append(_rule(name, what, self._of(what)))
+            statements = modern(what["expr"]) if self.old else what["expr"]
+            self.chains[name].rules.append(_rule(name, what, statements, self._of(what)))
         except _ODD:
             self.unread += 1
 
     def _of(self, what: dict[str, Any]) -> Sets:
         return self._sets.setdefault((what["family"], what["table"]), Sets())
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _word(value: Any) -> str | None:
@@ -108,13 +109,12 @@ def _chain(what: dict[str, Any], dormant: set[tuple[str, str]]) -> Chain:
         priority=_whole(what.get("prio")),
         policy=_word(what.get("policy")),
         kind=_word(what.get("type")),
-        devices=tuple(map(str, _list(devices))) if devices else (),
+        devices=tuple(map(str, listed(devices))) if devices else (),
         dormant=(what["family"], what["table"]) in dormant,
     )
 
 
-def _rule(chain: ChainId, what: dict[str, Any], sets: Sets) -> Rule:
-    statements = what["expr"]
+def _rule(chain: ChainId, what: dict[str, Any], statements: list[Any], sets: Sets) -> Rule:
     counters = [one["counter"] for one in statements if isinstance(one, dict) and "counter" in one]
     counted = counters[0] if counters and isinstance(counters[0], dict) else {}
     comment = _word(what.get("comment"))

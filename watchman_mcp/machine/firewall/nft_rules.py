@@ -13,6 +13,7 @@ from watchman_mcp.machine.firewall.terms import (
     element_of,
     field_of,
     flags_of,
+    listed,
     match_of,
     plain,
 )
@@ -30,6 +31,8 @@ _NOTHING = frozenset(
         "dup",
         "last",
         "secmark",
+        "tunnel",
+        "reset",
         "tproxied",
         "xt_LOG",
         "xt_NFLOG",
@@ -92,7 +95,28 @@ def _statement(statement: Any, sets: Sets) -> list[Part]:
             if isinstance(what, dict) and what.get("type") == "match"
             else [opaque, Verdict("unknown")]
         )
+    if kind in ("set", "map", "meter") and isinstance(what, dict):
+        return _put(statement, listed(what.get("stmt") or []), sets)
+    if kind in ("limit", "ct count"):
+        return [Opaque(expression(statement), _within(what, sets))]
     return _other(statement, kind, what)
+
+
+def _put(statement: Any, inner: list[Any], sets: Sets) -> list[Part]:
+    """What puts an element into a set; it is a condition where the element has one, such as a limit."""
+    found = [part for one in inner for part in _statement(one, sets)]
+    if not found:
+        return []
+    (first, *more) = found
+    alone = isinstance(first, Opaque) and not more
+    return [Opaque(expression(statement), first.within if alone and isinstance(first, Opaque) else None)]
+
+
+def _within(limit: Any, sets: Sets) -> bool | None:
+    """What a limit is while it is not reached."""
+    if isinstance(limit, dict):
+        return not limit.get("inv", False)
+    return not sets.limits[limit] if isinstance(limit, str) and limit in sets.limits else None
 
 
 def _other(statement: Any, kind: str, what: Any) -> list[Part]:
@@ -104,14 +128,8 @@ def _other(statement: Any, kind: str, what: Any) -> list[Part]:
         return [_translation(kind, what)]
     if kind in ("snat", "masquerade"):
         return [Verdict("accept")]
-    if kind == "set" and isinstance(what, dict):
-        # an element that is added under a condition, such as a limit, is a condition itself
-        return [Opaque(expression(statement))] if what.get("stmt") else []
     if kind.replace(" ", "_") in _NOTHING:
         return []
-    if kind in ("limit", "ct count"):
-        over = what.get("inv", False) if isinstance(what, dict) else None
-        return [Opaque(expression(statement), None if over is None else not over)]
     if kind == "quota":
         return [Opaque(expression(statement))]
     return [Opaque(expression(statement)), Verdict("unknown")]
@@ -159,9 +177,9 @@ def _flags(op: str, right: Any, mask: Any) -> Condition:
     if op in ("in", "!"):
         # any of the flags is set: what is left of them is not 0
         return Condition(("tcp flags",), ((((1, 255),),),), op == "!", mask=wanted)
-    if op not in ("==", "!="):
+    if op not in ("==", "!=", "<"):
         raise Unknown
-    match: Spans = ((wanted, wanted),)
+    match: Spans = ((0, wanted - 1),) if op == "<" else ((wanted, wanted),)
     return Condition(("tcp flags",), ((match,),), op == "!=", mask=None if mask is None else flags_of(mask))
 
 

@@ -79,7 +79,7 @@ def _match(what: dict[str, Any]) -> str:
     kind, pair = next(iter(left.items())) if isinstance(left, dict) else ("", [])
     if kind == "&" and _about(left)[0] == "payload" and pair[0]["payload"].get("field") == "flags":
         side = expression(pair[0])
-        bang = "" if op == "==" else "!= "
+        bang = "" if op == "==" else f"{op} "
         return f"{side} {bang}{_value(right, pair[0])} / {_value(pair[1], pair[0])}"
     shown = "" if op in ("==", "in") else f"{op} "
     if kind in ("&", "|", "^") and op == "==":

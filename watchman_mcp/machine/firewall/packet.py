@@ -121,10 +121,11 @@ def _is(name: str, value: object, match: Match, mask: int | None) -> bool | None
         return str(value) in match
     if isinstance(value, int):
         return has(match, value if mask is None else value & mask)  # type: ignore[arg-type] # numbers go with numbers
-    return any(_named(str(value), str(pattern)) for pattern in match)
+    return any(named(str(value), str(pattern)) for pattern in match)
 
 
-def _named(name: str, pattern: str) -> bool:
+def named(name: str, pattern: str) -> bool:
+    """Whether the name of an interface is this one, or begins like it before a `*`."""
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 

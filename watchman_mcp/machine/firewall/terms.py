@@ -45,6 +45,11 @@ class Unknown(Exception):
     """Something that is not understood here; whoever asked takes it for a condition that cannot be told."""
 
 
+def listed(value: Any) -> list[Any]:
+    """A value that nft 1.1.4 writes alone and the others as a list."""
+    return value if isinstance(value, list) else [value]
+
+
 def field_of(left: Any) -> str:
     """The name of the field that an expression reads.
 
@@ -77,10 +82,10 @@ def _payload(protocol: str, name: str) -> str:
 
 
 def _fib(what: dict[str, Any]) -> str:
-    flags, result = set(what.get("flags", ())), what.get("result")
+    flags, result = set(listed(what.get("flags", []))), what.get("result")
     if result == "type" and "daddr" in flags and "saddr" not in flags and "oif" not in flags:
         return "daddrtype-iif" if "iif" in flags else "daddrtype"
-    if result in ("oif", "oifname") and flags in ({"saddr", "iif"}, {"saddr", "mark", "iif"}):
+    if result in ("oif", "oifname", "check") and flags in ({"saddr", "iif"}, {"saddr", "mark", "iif"}):
         return "rpf"
     raise Unknown
 
@@ -101,7 +106,7 @@ def match_of(field: str, values: list[Any]) -> Match:
         if what in ("iif", "oif"):
             return tuple(_word(value) for value in values)
         if what == "rpf":
-            return frozenset("exists" if value is True else "missing" for value in values)
+            return frozenset({True: "exists", False: "missing"}[value] for value in values)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise Unknown from error
     names = {"protocol": PROTOCOLS, "version": VERSIONS, "pkttype": {"host": "unicast"}}.get(what, {})
@@ -143,9 +148,11 @@ def _word(value: Any) -> str:
 
 @dataclass(slots=True)
 class Sets:
-    """The named sets and maps of a table."""
+    """The named sets, maps and limits of a table."""
 
     elements: dict[str, list[Any]] = field(default_factory=dict)
+    limits: dict[str, bool] = field(default_factory=dict)
+    """Whether a limit is for what goes over it."""
     _resolved: dict[tuple[str, tuple[str, ...]], tuple[tuple[Match, ...], ...]] = field(default_factory=dict)
     """What they are for the fields that rules compare with them: many rules may name one large set."""
 
