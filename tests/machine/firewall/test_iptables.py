@@ -6,7 +6,7 @@ import pytest
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall.iptables import read_save
-from watchman_mcp.machine.firewall.model import IPTABLES, Firewall, Opaque, Rule, Verdict
+from watchman_mcp.machine.firewall.model import IPTABLES, Firewall, Opaque, Part, Rule, Verdict
 from watchman_mcp.machine.firewall.summary import summary
 
 HEAD = "*filter\n:INPUT DROP [0:0]\n:web - [0:0]\n"
@@ -135,3 +135,33 @@ def test_a_rule_put_on_top_changes_no_other_rule() -> None:
 
     assert len(set(keys[0])) == 100
     assert keys[1][1:] == keys[0]
+
+
+def parts(line: str) -> tuple[Part, ...]:
+    (rule,), unread = rules(HEAD + f"-A INPUT {line}\nCOMMIT\n")
+    assert unread == 0
+    return rule.parts
+
+
+def test_a_negation_behind_the_option_is_that_before_it() -> None:
+    old = "-s ! 10.0.0.0/255.0.0.0 -i ! eth1 -p tcp -m tcp --dport ! 22 --tcp-flags ! SYN,ACK SYN -j DROP "
+    new = "! -s 10.0.0.0/8 ! -i eth1 -p tcp -m tcp ! --dport 22 ! --tcp-flags SYN,ACK SYN -j DROP"
+
+    assert parts(old) == parts(new)
+    assert Opaque("-s ! 10.0.0.0/255.0.0.0") not in parts(old)
+
+
+@pytest.mark.parametrize("comment", ["!", "-j", "-m", "--dport"])
+def test_a_comment_that_looks_like_an_option_is_a_comment(comment: str) -> None:
+    line = f"-p tcp -m comment --comment {comment} -m tcp --dport 22 -j DROP"
+
+    assert parts(line) == parts("-p tcp -m tcp --dport 22 -j DROP")
+
+
+def test_a_mask_that_is_no_length_makes_no_network() -> None:
+    assert parts("-s 0.0.0.5/0.0.0.255 -j DROP")[0] == Opaque("-s 0.0.0.5/0.0.0.255")
+    assert parts("-s 10.0.0.0/255.0.0.0 -j DROP") == parts("-s 10.0.0.0/8 -j DROP")
+
+
+def test_what_a_tarpit_holds_does_not_arrive() -> None:
+    assert parts("-j TARPIT --tarpit")[-1] == Verdict("drop")

@@ -9,6 +9,9 @@ from watchman_mcp.machine.firewall.model import Condition, Opaque, Part
 from watchman_mcp.machine.firewall.spans import Spans, merged, of_address, of_network
 from watchman_mcp.machine.firewall.terms import FLAGS, PROTOCOLS, Unknown
 
+_TEXTS = ("--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--string", "--hex-string")
+"""Options whose value may be anything, such as another option."""
+
 
 def parts_of(
     words: list[str], family: str, chains: set[str]
@@ -51,12 +54,27 @@ def _within(module: Module) -> bool | None:
     return None
 
 
+def _turned(words: list[str]) -> list[str]:
+    """The words with each ! before the option that it negates; until 1.4.3 it stood behind it."""
+    found: list[str] = []
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        late = word == "!" and following and not following.startswith("-")
+        if late and found and found[-1].startswith("-"):
+            found.insert(-1, word)
+        else:
+            found.append(word)
+    return found
+
+
 def _modules(words: list[str]) -> tuple[list[Module], str, Module | None]:
     """The options of a rule by the module that they belong to; the first are everybody's."""
     modules, jump, target = [Module("")], "", None
     holder, negate = modules[0], False
+    words = _turned(words)
     for word, following in zip(words, [*words, ""][1:], strict=True):
-        if word == "!" and following.startswith("-"):
+        if holder.options and holder.options[-1][1] in _TEXTS and not holder.options[-1][2]:
+            holder.options[-1][2].append(word)
+        elif word == "!" and following.startswith("-"):
             negate = True
         elif target is None and word == "-m":
             holder = Module(following, [])
