@@ -14,7 +14,7 @@ from tests.rigs.rulesets import PORTS, Ruleset, ruleset
 from watchman_mcp.collectors import Look
 from watchman_mcp.collectors.firewall import collect
 from watchman_mcp.machine import Machine
-from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.commands import SEARCH_PATH, Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.firewall.evaluate import Answer, decide
 from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, exposure
@@ -274,6 +274,33 @@ def test_no_rules_and_no_program_and_no_right_are_three_answers(cabled: Pair, tm
     argv = [sys.executable, "-c", UNPRIVILEGED]
     said = cabled.here.run("setpriv", "--reuid=65534", "--clear-groups", *argv).stdout
     assert said.startswith("nftables: the rules of nftables may not be read by this user (nft: ")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # nft 0.9.3 does not say that it may not see the rules
+        'echo \'{"nftables": [{"metainfo": {"version": "0.9.3"}}]}\'',
+        "echo 'Error: JSON support not compiled-in' >&2; exit 1",
+    ],
+)
+def test_an_nft_that_tells_of_no_rules_is_not_believed_by_a_user_who_may_not_see_them(
+    cabled: Pair, tmp_path: Path, script: str
+) -> None:
+    (tmp_path / "nft").write_text(f"#!/bin/sh\n{script}\n")
+    for place in (tmp_path, tmp_path / "nft", *tmp_path.parents[:2]):
+        place.chmod(0o755)
+    cabled.here.run("nft", "flush ruleset")
+    look = UNPRIVILEGED.replace("Commands()", f"Commands('{tmp_path}:{SEARCH_PATH}')")
+
+    unprivileged = cabled.here.run("setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", look)
+    of_root = cabled.here.run(sys.executable, "-c", look).stdout
+    cabled.here.run("nft", "add table inet t")
+    of_root_with_a_table = cabled.here.run(sys.executable, "-c", look).stdout
+
+    assert "nftables: the tables of nftables may not be read by this user" in unprivileged.stdout
+    assert of_root == ""
+    assert ("so 1 tables" in of_root_with_a_table) == ("exit 1" in script)
 
 
 UNPRIVILEGED = """

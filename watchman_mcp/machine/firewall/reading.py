@@ -39,10 +39,17 @@ def _nftables(machine: Machine, firewall: Firewall) -> bool:
     """Read what nftables has; whether there is anything, or a program that could put it there."""
     try:
         chains, unread = nft.read_ruleset(_output(machine, NFTABLES, ["nft", "-j", "list", "ruleset"]))
+        if not chains:
+            # nft 0.9.3 tells users who may not see the rules that there are none
+            kernel_tables()
     except Absent:
-        return _without_nft(machine, firewall)
-    except WatchmanError as error:
+        return _without_nft(firewall, "the program nft is not installed")
+    except Denied as error:
         firewall.unseen[NFTABLES] = str(error)
+        return True
+    except WatchmanError as error:
+        # such as of an nft that cannot write JSON; where the kernel has no table nothing is lost by it
+        _without_nft(firewall, str(error))
         return True
     if unread:
         firewall.unseen[NFTABLES] = f"{unread} parts of nft's answer cannot be read and were left out"
@@ -72,17 +79,15 @@ def _version(machine: Machine, program: str) -> str:
     return machine.commands.run([program, "--version"]).stdout
 
 
-def _without_nft(machine: Machine, firewall: Firewall) -> bool:
-    """What can be said of nftables where its program is missing: whether the kernel has any table of it."""
+def _without_nft(firewall: Firewall, why: str) -> bool:
+    """Whether the kernel has a table of nftables, or may have one; says why that cannot be read then."""
     try:
         tables = kernel_tables()
     except WatchmanError as error:
         firewall.unseen[NFTABLES] = str(error)
         return True
     if tables:
-        firewall.unseen[NFTABLES] = (
-            f"the program nft is not installed, so {tables} tables of the kernel cannot be read"
-        )
+        firewall.unseen[NFTABLES] = f"{why}, so {tables} tables of the kernel cannot be read"
     return bool(tables)
 
 
