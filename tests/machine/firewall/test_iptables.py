@@ -6,7 +6,7 @@ import pytest
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall.iptables import read_save
-from watchman_mcp.machine.firewall.model import IPTABLES, Firewall, Opaque, Part, Rule, Verdict
+from watchman_mcp.machine.firewall.model import IPTABLES, Condition, Firewall, Opaque, Part, Rule, Verdict
 from watchman_mcp.machine.firewall.summary import summary
 
 HEAD = "*filter\n:INPUT DROP [0:0]\n:web - [0:0]\n"
@@ -165,3 +165,25 @@ def test_a_mask_that_is_no_length_makes_no_network() -> None:
 
 def test_what_a_tarpit_holds_does_not_arrive() -> None:
     assert parts("-j TARPIT --tarpit")[-1] == Verdict("drop")
+
+
+@pytest.mark.parametrize(
+    ("match", "within"),
+    [
+        ("-m rt --rt-type 0", False),
+        ("-m frag --fragfirst", False),
+        ("-m ipv6header ! --header hop-by-hop", None),
+        ("-p tcp -m tcpmss --mss 1:500", False),
+        ("-p tcp -m tcpmss ! --mss 1:500", True),
+        ("-p tcp -m tcpmss --mss 1:1400", None),
+    ],
+)
+def test_a_match_of_what_few_packets_have_is_missed_by_the_others(match: str, within: bool | None) -> None:
+    assert [one.within for one in parts(f"{match} -j DROP") if isinstance(one, Opaque)] == [within]
+
+
+def test_no_sender_elsewhere_has_an_address_of_this_machine() -> None:
+    assert parts("-m addrtype --src-type LOCAL,BROADCAST -j DROP")[0] == Condition(
+        ("saddrtype",), ((frozenset({"local", "broadcast"}),),)
+    )
+    assert isinstance(parts("-m addrtype --src-type PROHIBIT -j DROP")[0], Opaque)

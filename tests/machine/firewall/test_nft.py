@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from watchman_mcp.machine.firewall.evaluate import decide
+from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, exposure
 from watchman_mcp.machine.firewall.model import Chain, ChainId, Condition, Firewall, Opaque, Rule, Verdict
 from watchman_mcp.machine.firewall.nft import read_ruleset
 from watchman_mcp.machine.firewall.packet import Packet
@@ -15,6 +16,7 @@ WHERE = {"family": "inet", "table": "t"}
 TABLE = {"table": {"family": "inet", "name": "t", "handle": 1}}
 INPUT = {"chain": {**WHERE, "name": "in", "type": "filter", "hook": "input", "prio": 0, "policy": "accept"}}
 HERE = of_address("192.0.2.1")
+OUT = Interface("eth0", ("192.0.2.1/24",), "ethernet", ("default",))
 SSH = Packet("eth0", 4, "tcp", 22, HERE, frozenset({HERE}))
 ACCEPT, DROP = {"accept": None}, {"drop": None}
 
@@ -154,3 +156,45 @@ def test_a_chain_of_devices_that_begin_alike_sees_what_they_take() -> None:
     assert found[1].id == ChainId("nftables", "netdev", "t", "early")
     assert verdict(found) == "drop"
     assert verdict(found, Packet("wlan0", 4, "tcp", 22, HERE, frozenset({HERE}))) == "accept"
+
+
+def field(protocol: str, name: str) -> dict[str, Any]:
+    return {"payload": {"protocol": protocol, "field": name}}
+
+
+FLAGS = field("tcp", "flags")
+FRAGMENTED = {"match": {"op": "!=", "left": {"&": [field("ip", "frag-off"), 0x1FFF]}, "right": 0}}
+SMALL = {"tcp option": {"name": "maxseg", "field": "size"}}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        FRAGMENTED,
+        {"match": {"op": "==", "left": FLAGS, "right": {"set": [{"|": ["syn", "ack"]}, ["fin", "psh"]]}}},
+        {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": ["saddr"]}}, "right": "local"}},
+        {"match": {"op": "==", "left": {"ip option": {"name": "ssrr"}}, "right": True}},
+        {"match": {"op": "==", "left": {"exthdr": {"name": "rt", "field": "type"}}, "right": 0}},
+        {"match": {"op": "!=", "left": {"exthdr": {"name": "hbh"}}, "right": False}},
+        {"match": {"op": "in", "left": SMALL, "right": {"range": [1, 500]}}},
+    ],
+)
+def test_what_keeps_odd_packets_out_does_not_keep_usual_ones_out(condition: dict[str, Any]) -> None:
+    found = Firewall()
+    found.add({chain.id: chain for chain in chains([condition, DROP])})
+
+    assert exposure(found, [OUT], Endpoint("tcp", "0.0.0.0", 22)).exposure == "internet"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"match": {"op": "!=", "left": field("ip", "frag-off"), "right": 0}},
+        {"match": {"op": "==", "left": {"&": [field("ip", "frag-off"), 0x7FFF]}, "right": 0}},
+        {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": "saddr"}}, "right": "blackhole"}},
+        {"match": {"op": ">", "left": SMALL, "right": 500}},
+        {"match": {"op": "==", "left": FLAGS, "right": {"set": ["syn", {"range": [1, 2]}]}}},
+    ],
+)
+def test_what_usual_packets_may_have_is_not_known(condition: dict[str, Any]) -> None:
+    assert verdict(chains([condition, DROP])) == "unknown"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from watchman_mcp.machine.firewall.iptables_targets import Module, masked, target_parts
 from watchman_mcp.machine.firewall.model import Condition, Opaque, Part
 from watchman_mcp.machine.firewall.spans import Spans, merged, of_address, of_network
-from watchman_mcp.machine.firewall.terms import FLAGS, PROTOCOLS, Unknown
+from watchman_mcp.machine.firewall.terms import FLAGS, PROTOCOLS, SMALLEST, Unknown, match_of
 
 _TEXTS = ("--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--string", "--hex-string")
 """Options whose value may be anything, such as another option."""
@@ -37,9 +37,19 @@ def parts_of(
     return tuple(parts), target.name if target else None, comment
 
 
+_RARE = frozenset(("rt", "hbh", "dst", "frag", "ipv6header", "ipv4options", "srh"))
+"""Matches of what few packets have."""
+
+
 def _within(module: Module) -> bool | None:
-    """What a match is while its limit is not reached; None for one that is no limit."""
+    """What a match is while its limit is not reached, or without what few packets have; None for others."""
     options = {name: (negate, values) for negate, name, values in module.options}
+    if module.name in _RARE:
+        return None if any(negate for negate, _ in options.values()) else False
+    if module.name == "tcpmss":
+        negate, values = options.get("--mss", (False, []))
+        low_to_high = _ports(values[0]) if values else ((0, 65535),)
+        return negate if low_to_high[-1][1] <= SMALLEST else None
     if module.name == "limit" or (module.name == "hashlimit" and "--hashlimit-upto" in options):
         return True
     if module.name == "hashlimit" and "--hashlimit-above" in options:
@@ -158,13 +168,24 @@ def _flags(text: str) -> int:
     return sum(FLAGS[word.lower()] for word in text.split(","))
 
 
+_STATES = frozenset(("new", "established", "related", "invalid"))
+_TRANSLATED = frozenset(("dnat", "snat"))
+
+
+def _state(words: frozenset[str], negate: bool) -> Condition:
+    """A state, or that an address was translated, which iptables takes for one too."""
+    if not words & _TRANSLATED:
+        return Condition(("state",), ((words,),), negate)
+    status = words & _TRANSLATED
+    if words == status:
+        return Condition(("status",), ((status,),), negate)
+    either = ((words - status, _TRANSLATED | {"new"}), (_STATES, status))
+    return Condition(("state", "status"), either, negate)
+
+
 def _conntrack(negate: bool, name: str, values: list[str], given: Given) -> list[Part]:
     if name in ("--ctstate", "--state"):
-        words = frozenset(values[0].lower().split(","))
-        tests: list[Part] = [Condition(("state",), ((words,),), negate)]
-        if words & {"dnat", "snat"}:
-            raise Unknown
-        return tests
+        return [_state(frozenset(values[0].lower().split(",")), negate)]
     if name == "--ctstatus" and values[0] != "NONE":
         return [Condition(("status",), ((frozenset(values[0].lower().split(",")),),), negate)]
     if name == "--ctorigdstport":
@@ -184,11 +205,10 @@ def _iprange(negate: bool, name: str, values: list[str], given: Given) -> list[P
 
 
 def _addrtype(negate: bool, name: str, values: list[str], given: Given) -> list[Part]:
-    if name == "--dst-type":
-        return [Condition(("daddrtype",), ((frozenset(values[0].lower().split(",")),),), negate)]
-    if name == "--src-type" and values[0] == "LOCAL":
-        return [Condition(("saddrlocal",), ((frozenset(("yes",)),),), negate)]
-    raise Unknown
+    if name not in ("--dst-type", "--src-type"):
+        raise Unknown
+    field = name.strip("-")[0] + "addrtype"
+    return [Condition((field,), ((match_of(field, values[0].lower().split(",")),),), negate)]
 
 
 def _mark(negate: bool, name: str, values: list[str], given: Given) -> list[Part]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from watchman_mcp.machine.firewall.model import Choice, Condition, Effect, Match, Opaque, Part, Verdict
 from watchman_mcp.machine.firewall.nft_text import expression
-from watchman_mcp.machine.firewall.spans import Spans, has
+from watchman_mcp.machine.firewall.spans import has, merged
 from watchman_mcp.machine.firewall.terms import (
     Sets,
     Unknown,
@@ -16,9 +16,12 @@ from watchman_mcp.machine.firewall.terms import (
     listed,
     match_of,
     plain,
+    usual,
 )
 
 _TOP = 2**32 - 1
+_FRAGMENT = {"payload": {"protocol": "ip", "field": "frag-off"}}
+"""Its bit 0x4000 is not about fragments, and is as the sender likes."""
 _FATES = ("accept", "drop", "return", "continue", "reject")
 _NOTHING = frozenset(
     (
@@ -143,11 +146,13 @@ def _match(what: dict[str, Any], sets: Sets) -> Part:
             left, mask = left["&"]
         if isinstance(left, dict) and "concat" in left and mask is None:
             fields = tuple(field_of(one) for one in left["concat"])
+        elif left == _FRAGMENT and type(mask) is int and not mask & 0x4000:
+            fields = ("ip fragment",)
         else:
             fields = (field_of(left),)
         return _compared(op, fields, right, mask, sets)
     except (Unknown, KeyError, TypeError, ValueError):
-        return Opaque(expression({"match": what}))
+        return Opaque(expression({"match": what}), usual(what))
 
 
 def _compared(op: str, fields: tuple[str, ...], right: Any, mask: Any, sets: Sets) -> Part:
@@ -158,9 +163,9 @@ def _compared(op: str, fields: tuple[str, ...], right: Any, mask: Any, sets: Set
         return Condition(fields, sets.matches(fields, right), negate)
     (field,) = fields
     if field == "tcp flags":
-        return _flags(op, right, mask)
+        return _flags(op, right, mask, sets)
     if mask is not None:
-        if field not in ("mark", "ctmark") or op not in ("==", "!="):
+        if field not in ("mark", "ctmark", "ip fragment") or op not in ("==", "!="):
             raise Unknown
         return Condition(fields, sets.matches(fields, right), negate, mask=int(mask))
     if field == "status" and op not in ("in", "!"):
@@ -172,14 +177,15 @@ def _compared(op: str, fields: tuple[str, ...], right: Any, mask: Any, sets: Set
     return Condition(fields, sets.matches(fields, right), negate)
 
 
-def _flags(op: str, right: Any, mask: Any) -> Condition:
-    wanted = flags_of(right)
-    if op in ("in", "!"):
+def _flags(op: str, right: Any, mask: Any, sets: Sets) -> Condition:
+    several = isinstance(right, dict) and "set" in right
+    wanted = [flags_of(one) for one in (sets.values(right) if several else [right])]
+    if op in ("in", "!") and not several:
         # any of the flags is set: what is left of them is not 0
-        return Condition(("tcp flags",), ((((1, 255),),),), op == "!", mask=wanted)
-    if op not in ("==", "!=", "<"):
+        return Condition(("tcp flags",), ((((1, 255),),),), op == "!", mask=wanted[0])
+    if op not in ("==", "!=", "in", *(() if several else "<")):
         raise Unknown
-    match: Spans = ((0, wanted - 1),) if op == "<" else ((wanted, wanted),)
+    match = merged([(0, wanted[0] - 1)] if op == "<" else [(one, one) for one in wanted])
     return Condition(("tcp flags",), ((match,),), op == "!=", mask=None if mask is None else flags_of(mask))
 
 

@@ -12,6 +12,14 @@ SYN = 0x02
 EPHEMERAL: Spans = ((1024, 65535),)
 """Ports that connections come from; lower ones are an odd sender's choice."""
 
+GROUPS = {
+    1900: ("239.255.255.250", "ff02::c"),
+    3702: ("239.255.255.250", "ff02::c"),
+    5353: ("224.0.0.251", "ff02::fb"),
+    5355: ("224.0.0.252", "ff02::1:3"),
+}
+"""Whom neighbours ask at these ports of UDP; what listens there for all addresses hears it."""
+
 EARLY, INPUT, FORWARD = "early", "input", "forward"
 """Where a packet is: before connections are tracked, on its way in, and on its way to another machine."""
 
@@ -175,7 +183,7 @@ def _facts(name: str, packet: Packet, flow: Flow, stage: str) -> object:
         "pkttype": packet.cast,
         "daddrtype": kind,
         "daddrtype-iif": kind if packet.on_iif and not flow.translated else None,
-        "saddrlocal": "no",
+        "saddrtype": "unicast",
         "rpf": "exists",
     }
     return facts[name]

@@ -21,6 +21,7 @@ PROTOCOLS = {
 FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ecn": 64, "cwr": 128}
 VERSIONS = {"ip": "ipv4", "ip6": "ipv6", "2": "ipv4", "10": "ipv6"}
 _PORTS = ("tcp", "udp", "th", "sctp", "dccp", "udplite")
+_ADDRESSES = frozenset(("local", "broadcast", "multicast", "anycast", "unicast", "unspec"))
 _META = {
     "iif": "iif",
     "iifname": "iif",
@@ -85,6 +86,8 @@ def _fib(what: dict[str, Any]) -> str:
     flags, result = set(listed(what.get("flags", []))), what.get("result")
     if result == "type" and "daddr" in flags and "saddr" not in flags and "oif" not in flags:
         return "daddrtype-iif" if "iif" in flags else "daddrtype"
+    if result == "type" and "saddr" in flags and not flags & {"daddr", "oif"}:
+        return "saddrtype"
     if result in ("oif", "oifname", "check") and flags in ({"saddr", "iif"}, {"saddr", "mark", "iif"}):
         return "rpf"
     raise Unknown
@@ -99,7 +102,7 @@ def match_of(field: str, values: list[Any]) -> Match:
     try:
         if what in ("saddr", "daddr"):
             return merged(span for value in values for span in _addresses(value))
-        if what in ("dport", "sport", "mark", "ctmark", "origport"):
+        if what in ("dport", "sport", "mark", "ctmark", "origport", "fragment"):
             return merged(_number(value, int) for value in values)
         if what == "flags":
             return merged(_number(value, flags_of) for value in values)
@@ -109,8 +112,27 @@ def match_of(field: str, values: list[Any]) -> Match:
             return frozenset({True: "exists", False: "missing"}[value] for value in values)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise Unknown from error
+    if what == "saddrtype" and not _ADDRESSES.issuperset(map(_word, values)):
+        # this machine may have such a route to anybody
+        raise Unknown
     names = {"protocol": PROTOCOLS, "version": VERSIONS, "pkttype": {"host": "unicast"}}.get(what, {})
     return frozenset(names.get(word, word) for word in map(_word, values))
+
+
+SMALLEST = 536
+"""The size of a segment that every machine takes; none that means well asks for less."""
+
+
+def usual(what: dict[str, Any]) -> bool | None:
+    """What a comparison comes to for a packet without the rare things that few send; None for another one."""
+    left, right, unlike = what.get("left"), what.get("right"), what.get("op") == "!="
+    kind, inner = next(iter(left.items())) if isinstance(left, dict) and len(left) == 1 else ("", None)
+    if kind in ("exthdr", "ip option") and isinstance(inner, dict):
+        return "field" not in inner and (right is False) != unlike
+    if kind == "tcp option" and inner == {"name": "maxseg", "field": "size"} and what.get("op") != ">":
+        top = right["range"][1] if isinstance(right, dict) and "range" in right else right
+        return unlike if type(top) is int and top <= SMALLEST else None
+    return None
 
 
 def flags_of(value: Any) -> int:
