@@ -198,3 +198,49 @@ def test_what_keeps_odd_packets_out_does_not_keep_usual_ones_out(condition: dict
 )
 def test_what_usual_packets_may_have_is_not_known(condition: dict[str, Any]) -> None:
     assert verdict(chains([condition, DROP])) == "unknown"
+
+
+def match(left: Any, right: Any, op: str = "==") -> dict[str, Any]:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ({"log": {"flags": ["tcp sequence", "tcp options"]}}, "log flags tcp sequence,options"),
+        ({"log": {"prefix": "a ", "flags": ["skuid", "ether"]}}, 'log prefix "a " flags skuid flags ether'),
+        (
+            {"synproxy": {"mss": 1460, "wscale": 7, "flags": ["timestamp"]}},
+            "synproxy mss 1460 wscale 7 timestamp",
+        ),
+        ({"synproxy": None}, "synproxy"),
+        (
+            {
+                "meter": {
+                    "name": "m",
+                    "size": 9,
+                    "key": field("ip", "saddr"),
+                    "stmt": {"ct count": {"val": 3}},
+                }
+            },
+            "meter m size 9 { ip saddr ct count 3 }",
+        ),
+        ({"ct expectation": "e"}, 'ct expectation set "e"'),
+        (match({"ip option": {"name": "ssrr"}}, True), "ip option ssrr exists"),
+        (match({"meta": {"key": "ipsec"}}, False), "meta ipsec missing"),
+        (
+            match({"ipsec": {"key": "saddr", "family": "ip", "dir": "in"}}, "1.2.3.4"),
+            "ipsec in ip saddr 1.2.3.4",
+        ),
+        (match({"osf": {"key": "name"}}, "Linux"), 'osf name "Linux"'),
+        (match({"meta": {"key": "iifgroup"}}, "default"), 'iifgroup "default"'),
+        (
+            {"dnat": {"addr": "10.0.0.0", "family": "ip", "flags": "netmap", "type_flags": "prefix"}},
+            "dnat ip prefix to 10.0.0.0",
+        ),
+    ],
+)
+def test_rare_statements_are_written_as_nft_writes_them(statement: dict[str, Any], text: str) -> None:
+    (rule,) = rules([statement])
+
+    assert rule.text == text

@@ -109,7 +109,8 @@ def match_of(field: str, values: list[Any]) -> Match:
         if what in ("iif", "oif"):
             return tuple(_word(value) for value in values)
         if what == "rpf":
-            return frozenset({True: "exists", False: "missing"}[value] for value in values)
+            # an interface of no number, as it was written before there was a word for it
+            return frozenset({True: "exists", False: "missing", "0": "missing"}[value] for value in values)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise Unknown from error
     if what == "saddrtype" and not _ADDRESSES.issuperset(map(_word, values)):
