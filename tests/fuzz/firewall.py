@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.fuzz.reading import Reader, of_text, text_of
+from tests.machine.firewall.test_ipset import SAVED as IPSETS
 from tests.machine.firewall.test_iptables import SAVED
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall import managers, nft, spans
 from watchman_mcp.machine.firewall.evaluate import decide
+from watchman_mcp.machine.firewall.ipset import read_sets
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import IPTABLES, Chain, ChainId, Firewall
 from watchman_mcp.machine.firewall.packet import Packet
@@ -162,6 +164,20 @@ def _ruleset(content: bytes) -> object:
     return _followed(chains)
 
 
+def _sets(content: bytes) -> object:
+    text = text_of(content)
+    sets, unread = read_sets(text)
+    assert unread <= sum(bool(line.strip()) for line in text.split("\n"))
+    assert read_sets(f"?\n{text}")[1] == unread + 1, "a line was passed over in silence"
+    names = dict.fromkeys(
+        word for line in text.split("\n") if line[:7] == "create " for word in line.split()[1:2]
+    )
+    rules = "".join(
+        f'-A INPUT -m set --match-set "{name}" src,dst -j DROP\n' for name in names if '"' not in name
+    )
+    return _followed(read_save(f"*filter\n:INPUT ACCEPT [0:0]\n{rules}COMMIT\n", IPTABLES, "ip", sets)[0])
+
+
 def _tuples(content: bytes) -> object:
     text = text_of(content)
     rules, unread = managers.read_tuples(text)
@@ -217,6 +233,12 @@ READERS = (
         "json",
         share=2,
         with_=("firewall.nft.told_by_iptables", "firewall.nft_text.quoted", "firewall.terms.match_of"),
+    ),
+    Reader(
+        "firewall.ipset.read_sets",
+        _sets,
+        (IPSETS.encode(),),
+        with_=("firewall.ipset.IpSets.add", "firewall.ipset.IpSets.condition"),
     ),
     Reader("firewall.managers.read_tuples", _tuples, (_UFW,)),
     Reader("firewall.managers.settings_of", of_text(managers.settings_of), (_SETTINGS,)),

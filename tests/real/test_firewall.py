@@ -213,6 +213,48 @@ def test_of_chains_of_one_priority_nobody_knows_which_is_asked_first(
     assert cabled.attempt([one]) == {one: verdict == "accept"}  # the second one is asked first
 
 
+SETS = """create near hash:net family inet
+add near 10.7.0.0/16
+add near 198.51.100.0/24
+create doors hash:net,port family inet
+add doors 10.7.0.0/16,tcp:22
+add doors 8.0.0.0/8,udp:5432
+create away list:set
+add away near
+create far hash:net family inet6
+add far 2001:db8:9::/48
+"""
+NAMING = {
+    "near": "-m set --match-set near src -j DROP",
+    "all but near": "-m set ! --match-set near src -j DROP",
+    "doors": "-m set --match-set doors src,dst -j DROP",
+    "away": "-m set --match-set away src -j DROP",
+}
+
+
+@pytest.mark.parametrize("program", ["iptables-legacy", "iptables-nft"])
+def test_rules_that_name_sets_are_followed_into_them(cabled: Pair, program: str) -> None:
+    cabled.here.run("ipset", "restore", "-exist", input=SETS)
+    unknown = []
+    for about, rule in NAMING.items():
+        load(cabled, Ruleset("", {}))
+        cabled.here.run(program, "-A", "INPUT", *rule.split())
+        if about == "near":
+            # not what IPv6 looks for its neighbours with
+            far = ("-p", "tcp", *rule.replace("near", "far").split())
+            cabled.here.run(program.replace("ip", "ip6", 1), "-A", "INPUT", *far)
+        firewall = read(cabled)
+        assert firewall.unseen == {}
+        for one, reached in cabled.attempt(tries()).items():
+            fits = agrees(decide(firewall, packet(one), one.source), reached)
+            assert fits is not False, f"{about}: {one} reached: {reached}"
+            unknown += [one] if fits is None else []
+    assert unknown == []
+    for name in ("iptables", "ip6tables"):
+        cabled.here.run(f"{name}-legacy-restore", input=EMPTY)
+    cabled.here.run("nft", "flush", "ruleset")
+
+
 def nft_rules(both: Pair, count: int) -> None:
     rules = (f"add rule inet t in ip saddr 1.2.{n >> 8}.{n & 255} counter drop\n" for n in range(count))
     script = "flush ruleset\nadd table inet t\nadd chain inet t in\n" + "".join(rules)

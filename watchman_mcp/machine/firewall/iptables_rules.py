@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+from watchman_mcp.machine.firewall.ipset import IpSets
 from watchman_mcp.machine.firewall.iptables_targets import Module, masked, target_parts
 from watchman_mcp.machine.firewall.model import Condition, Opaque, Part
 from watchman_mcp.machine.firewall.spans import Spans, merged, of_address, of_network
@@ -14,7 +16,7 @@ _TEXTS = ("--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--str
 
 
 def parts_of(
-    words: list[str], family: str, chains: set[str]
+    words: list[str], family: str, chains: set[str], sets: IpSets
 ) -> tuple[tuple[Part, ...], str | None, str | None]:
     """The parts of a rule, its target and its comment."""
     modules, jump, target = _modules(words)
@@ -29,12 +31,23 @@ def parts_of(
             comment = next((" ".join(values) for _, _, values in module.options), None)
             continue
         try:
-            parts += _read(module, family, PROTOCOLS.get(protocol, protocol))
+            if module.name == "set":
+                parts += [*_in_sets(module, family, sets)]
+            else:
+                parts += _read(module, family, PROTOCOLS.get(protocol, protocol))
         except (Unknown, ValueError, IndexError, KeyError):
             parts.append(Opaque(module.text, _within(module)))
     if target is not None:
         parts += target_parts(jump, target, chains)
     return tuple(parts), target.name if target else None, comment
+
+
+def _in_sets(module: Module, family: str, sets: IpSets) -> Iterator[Part]:
+    for negate, name, values in module.options:
+        if name in ("--match-set", "--set"):
+            yield replace(sets.condition(values[0], values[1], family), negate=negate)
+        elif not name.startswith("--update-"):
+            raise Unknown
 
 
 _RARE = frozenset(("rt", "hbh", "dst", "frag", "ipv6header", "ipv4options", "srh"))

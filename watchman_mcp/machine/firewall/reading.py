@@ -6,6 +6,7 @@ from watchman_mcp.errors import Absent, Broken, Denied, WatchmanError
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Output
 from watchman_mcp.machine.firewall import nft
+from watchman_mcp.machine.firewall.ipset import IpSets, read_sets
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import IP6TABLES, IPTABLES, NFTABLES, Chain, ChainId, Firewall
 
@@ -69,10 +70,21 @@ def _told(machine: Machine, family: str) -> dict[ChainId, Chain]:
         try:
             if program.endswith("-nft-save") or "nf_tables" in _version(machine, program):
                 text = _output(machine, NFTABLES, [program, "-c"])
-                return read_save(text, NFTABLES, family)[0]
+                return read_save(text, NFTABLES, family, _sets(machine, text))[0]
         except WatchmanError:
             continue
     return {}
+
+
+def _sets(machine: Machine, text: str) -> IpSets | None:
+    """The sets that these rules name; nothing where one may be told wrong: the rules stay unknown then."""
+    if "-set " not in text:
+        return None
+    try:
+        sets, unread = read_sets(_output(machine, "ipset", ["ipset", "save"]))
+    except WatchmanError:
+        return None
+    return None if unread else sets
 
 
 def _version(machine: Machine, program: str) -> str:
@@ -121,7 +133,8 @@ def _legacy(
         tables = machine.files.text(names).split()
         if not tables:
             return False
-        chains, unread = read_save(_legacy_save(machine, backend, program), backend, family)
+        text = _legacy_save(machine, backend, program)
+        chains, unread = read_save(text, backend, family, _sets(machine, text))
     except Absent:
         return False
     except WatchmanError as error:
