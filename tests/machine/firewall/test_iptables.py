@@ -7,6 +7,7 @@ import pytest
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import IPTABLES, Condition, Firewall, Opaque, Part, Rule, Verdict
+from watchman_mcp.machine.firewall.spans import of_network
 from watchman_mcp.machine.firewall.summary import summary
 
 HEAD = "*filter\n:INPUT DROP [0:0]\n:web - [0:0]\n"
@@ -161,6 +162,15 @@ def test_a_comment_that_looks_like_an_option_is_a_comment(comment: str) -> None:
 def test_a_mask_that_is_no_length_makes_no_network() -> None:
     assert parts("-s 0.0.0.5/0.0.0.255 -j DROP")[0] == Opaque("-s 0.0.0.5/0.0.0.255")
     assert parts("-s 10.0.0.0/255.0.0.0 -j DROP") == parts("-s 10.0.0.0/8 -j DROP")
+
+
+def test_the_address_that_a_connection_was_opened_to_is_compared() -> None:
+    line = "-m conntrack --ctorigsrc 10.0.0.0/8 ! --ctorigdst 192.0.2.1 -j ACCEPT"
+
+    assert parts(line)[:2] == (
+        Condition(("ip saddr",), ((of_network("10.0.0.0/8"),),)),
+        Condition(("origaddr",), ((of_network("192.0.2.1"),),), True),
+    )
 
 
 def test_what_a_tarpit_holds_does_not_arrive() -> None:

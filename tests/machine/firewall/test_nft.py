@@ -244,3 +244,11 @@ def test_rare_statements_are_written_as_nft_writes_them(statement: dict[str, Any
     (rule,) = rules([statement])
 
     assert rule.text == text
+
+
+@pytest.mark.parametrize("told", [{"key": "ip daddr"}, {"key": "daddr", "family": "ip"}])
+@pytest.mark.parametrize(("address", "said"), [("192.0.2.1", "drop"), ("192.0.2.2", "accept")])
+def test_the_address_that_a_connection_was_opened_to_is_compared(told: Any, address: str, said: str) -> None:
+    opened = {"ct": {"dir": "original", **told}}
+
+    assert verdict(chains([match(opened, address), DROP])) == said

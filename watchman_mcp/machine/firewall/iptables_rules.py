@@ -203,6 +203,9 @@ def _conntrack(negate: bool, name: str, values: list[str], given: Given) -> list
         return [Condition(("status",), ((frozenset(values[0].lower().split(",")),),), negate)]
     if name == "--ctorigdstport":
         return [Condition(("origport",), ((_ports(values[0]),),), negate)]
+    if name in ("--ctorigsrc", "--ctorigdst"):
+        field = "origaddr" if name == "--ctorigdst" else f"{given[0]} saddr"
+        return [Condition((field,), ((of_network(values[0]),),), negate)]
     if name == "--ctdir":
         return [Condition(("direction",), ((frozenset((values[0].lower(),)),),), negate)]
     if name == "--ctproto":

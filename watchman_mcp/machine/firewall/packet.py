@@ -163,7 +163,7 @@ def _oif(packet: Packet, flow: Flow) -> str | None:
 
 def _facts(name: str, packet: Packet, flow: Flow, stage: str) -> object:
     untracked = stage == EARLY or flow.state == "untracked"
-    if untracked and name in ("ctmark", "direction", "origport", "status"):
+    if untracked and name in ("ctmark", "direction", "origaddr", "origport", "status"):
         return LACKS
     local = flow.daddr in packet.local if flow.daddr is not None else None
     kind = None if local is None else "local" if local else "unicast"

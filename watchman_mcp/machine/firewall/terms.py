@@ -39,6 +39,10 @@ _CT = {
     "mark": "ctmark",
     "direction": "direction",
     "proto-dst": "origport",
+    "ip daddr": "origaddr",
+    "ip6 daddr": "origaddr",
+    "ip saddr": "ip saddr",
+    "ip6 saddr": "ip6 saddr",
 }
 
 
@@ -60,8 +64,10 @@ def field_of(left: Any) -> str:
         kind, what = next(iter(left.items()))
         if kind == "meta" and what.get("key") in _META:
             return _META[what["key"]]
-        if kind == "ct" and what.get("dir", "original") == "original" and what.get("key") in _CT:
-            return _CT[what["key"]]
+        if kind == "ct" and what.get("dir", "original") == "original":
+            key = " ".join(str(what[name]) for name in ("family", "key") if name in what)
+            if key in _CT:
+                return _CT[key]
         if kind == "payload" and "field" in what:
             return _payload(str(what.get("protocol")), str(what["field"]))
         if kind == "fib":
@@ -100,7 +106,7 @@ def match_of(field: str, values: list[Any]) -> Match:
     """
     what = field.rpartition(" ")[2]
     try:
-        if what in ("saddr", "daddr"):
+        if what in ("saddr", "daddr", "origaddr"):
             return merged(span for value in values for span in _addresses(value))
         if what in ("dport", "sport", "mark", "ctmark", "origport", "fragment"):
             return merged(_number(value, int) for value in values)
