@@ -7,8 +7,9 @@ from typing import Any
 from tests.fuzz.reading import Reader, of_text, text_of
 from tests.machine.firewall.test_ipset import SAVED as IPSETS
 from tests.machine.firewall.test_iptables import SAVED
+from tests.machine.firewall.test_managers import WORK
 from watchman_mcp.errors import Broken
-from watchman_mcp.machine.firewall import managers, nft, spans
+from watchman_mcp.machine.firewall import managers, nft, spans, zones
 from watchman_mcp.machine.firewall.evaluate import decide
 from watchman_mcp.machine.firewall.ipset import read_sets
 from watchman_mcp.machine.firewall.iptables import read_save
@@ -193,6 +194,12 @@ def _zone(told: Any) -> object:
     return lines
 
 
+def _zone_file(content: bytes) -> object:
+    zone = zones.read_zone_file(text_of(content))
+    assert all(line.startswith("zone work: ") for line in managers.read_zone("work", zone.bound, zone.told))
+    return zone
+
+
 _ZONES = {
     "bound": {"type": "a{sas}", "data": {"interfaces": ["eth0", "eth1"]}},
     "settings": {
@@ -242,6 +249,12 @@ READERS = (
     ),
     Reader("firewall.managers.read_tuples", _tuples, (_UFW,)),
     Reader("firewall.managers.settings_of", of_text(managers.settings_of), (_SETTINGS,)),
+    Reader(
+        "firewall.zones.read_zone_file",
+        _zone_file,
+        (WORK.encode(),),
+        with_=("firewall.zones.Zone.start", "firewall.zones.Zone.end"),
+    ),
     Reader("firewall.managers.read_zone", of_json(_zone), (json.dumps(_ZONES).encode(),), "json"),
     Reader(
         "firewall.spans.of_network",
