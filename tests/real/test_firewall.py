@@ -213,6 +213,40 @@ def test_of_chains_of_one_priority_nobody_knows_which_is_asked_first(
     assert cabled.attempt([one]) == {one: verdict == "accept"}  # the second one is asked first
 
 
+MIXED = """table ip filter {
+ chain INPUT {
+  tcp dport { 80, 443 } counter accept
+  ip saddr 8.8.8.1-8.8.8.9 counter accept
+  tcp dport 81 counter accept
+  counter drop
+ }
+}
+"""
+OF_IPTABLES = (
+    "-s 10.0.0.0/8 ! -i eth1 -p tcp -m tcp --dport 22 -j ACCEPT",
+    "-f -j DROP",
+    "-p tcp -m multiport --dports 5432 -j ACCEPT",
+    "-p udp -m udp --sport 1024:65535 -m limit --limit 3/min -j LOG",
+)
+
+
+def test_of_a_table_of_iptables_that_nft_added_to_each_rule_is_told_by_who_knows_it(cabled: Pair) -> None:
+    load(cabled, Ruleset("", {}))
+    for rule in OF_IPTABLES:
+        cabled.here.run("iptables-nft", "-A", "INPUT", *rule.split())
+    # iptables-save says of the first of these that it accepts all of TCP
+    cabled.here.run("nft", "-f", "-", input=MIXED)
+    firewall = read(cabled)
+    told = [rule.text for chain in firewall.chains.values() for rule in chain.rules]
+    happened = cabled.attempt(tries())
+    cabled.here.run("nft", "flush", "ruleset")
+
+    added = ["tcp dport { 80, 443 } accept", "ip saddr 8.8.8.1-8.8.8.9 accept"]
+    assert told == [*(f"-A INPUT {rule}" for rule in OF_IPTABLES), *added, told[-2], told[-1]]
+    for one, reached in happened.items():
+        assert agrees(decide(firewall, packet(one), one.source), reached), one
+
+
 SETS = """create near hash:net family inet
 add near 10.7.0.0/16
 add near 198.51.100.0/24

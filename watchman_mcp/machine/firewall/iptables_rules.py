@@ -147,7 +147,8 @@ def _generic(negate: bool, name: str, values: list[str], given: Given) -> list[P
             return []
         return [Condition(("protocol",), ((frozenset((word,)),),), negate)]
     if name == "-f":
-        return [Condition((f"{given[0]} fragment",), ((((1, 1),),),), negate)]
+        # the second or a further one: it is at some distance from the beginning
+        return [Condition((f"{given[0]} fragment",), ((((0, 0),),),), not negate, mask=0x1FFF)]
     try:
         return _transport(negate, name, values, given)
     except (Unknown, ValueError, IndexError):

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from watchman_mcp.errors import Broken
-from watchman_mcp.machine.firewall.model import NFTABLES, Chain, ChainId, Rule, Verdict
+from watchman_mcp.machine.firewall.model import (
+    NFTABLES,
+    Chain,
+    ChainId,
+    Condition,
+    Opaque,
+    Part,
+    Rule,
+    Verdict,
+)
 from watchman_mcp.machine.firewall.nft_old import is_old, modern
 from watchman_mcp.machine.firewall.nft_rules import parts_of
 from watchman_mcp.machine.firewall.nft_text import rule as written
@@ -170,6 +180,7 @@ def told_by_iptables(
     """Take the rules of these tables as iptables-save tells them, which knows what nft does not.
 
     A chain of which the two tell different numbers of rules changed between them, and stays as nft told it.
+    So does a rule that nft put there: iptables-save leaves out what it does not know of it, such as a set.
     """
     for chain in chains.values():
         if chain.id.family != family or chain.id.table not in tables:
@@ -178,5 +189,28 @@ def told_by_iptables(
         if other is None or len(other.rules) != len(chain.rules):
             continue
         for mine, theirs in zip(chain.rules, other.rules, strict=True):
+            extended = any(isinstance(part, Opaque) and part.text.startswith("xt ") for part in mine.parts)
+            if not extended and _meaning(mine.parts) != _meaning(theirs.parts):
+                continue
             mine.text, mine.parts, mine.target = theirs.text, theirs.parts, theirs.target
             mine.comment = theirs.comment
+
+
+def _meaning(parts: tuple[Part, ...]) -> set[object]:
+    """What a rule says, without what only the tool that tells it adds."""
+    found: set[object] = set()
+    headers = {
+        name.partition(" ")[0] for part in parts if isinstance(part, Condition) for name in part.fields
+    }
+    for part in parts:
+        if isinstance(part, Opaque):
+            found.add(part.within)
+        elif isinstance(part, Condition) and part.fields[0].endswith("protocol") and len(part.fields) == 1:
+            # a field of TCP is in packets of TCP alone, and iptables says so
+            told = part.negate or not headers & {str(word) for word in part.elements[0][0]}
+            found |= {replace(part, fields=("protocol",))} if told else set()
+        elif isinstance(part, Condition) and part.mask == 2**32 - 1:
+            found.add(replace(part, mask=None))
+        else:
+            found.add(part)
+    return found
