@@ -6,9 +6,18 @@ import pytest
 
 from watchman_mcp.errors import Broken
 from watchman_mcp.machine.firewall.iptables import read_save
-from watchman_mcp.machine.firewall.model import IPTABLES, Condition, Firewall, Opaque, Part, Rule, Verdict
+from watchman_mcp.machine.firewall.model import (
+    IPTABLES,
+    ChainId,
+    Condition,
+    Firewall,
+    Opaque,
+    Part,
+    Rule,
+    Verdict,
+)
 from watchman_mcp.machine.firewall.spans import of_network
-from watchman_mcp.machine.firewall.summary import summary
+from watchman_mcp.machine.firewall.summary import made_by, summary
 
 HEAD = "*filter\n:INPUT DROP [0:0]\n:web - [0:0]\n"
 SAVED = (
@@ -197,3 +206,18 @@ def test_no_sender_elsewhere_has_an_address_of_this_machine() -> None:
         ("saddrtype",), ((frozenset({"local", "broadcast"}),),)
     )
     assert isinstance(parts("-m addrtype --src-type PROHIBIT -j DROP")[0], Opaque)
+
+
+@pytest.mark.parametrize(
+    ("chain", "maker"),
+    [
+        (ChainId("iptables", "ip", "filter", "fail2ban-ssh"), "fail2ban"),
+        (ChainId("iptables", "ip", "filter", "zone_wan_input"), "openwrt"),
+        (ChainId("iptables", "ip", "filter", "INPUT_ZONES_SOURCE"), "firewalld"),
+        (ChainId("nftables", "inet", "fw4", "input_wan"), "openwrt"),
+        (ChainId("nftables", "ip", "kube-proxy", "services"), "kubernetes"),
+        (ChainId("iptables", "ip", "filter", "INPUT"), None),
+    ],
+)
+def test_a_chain_is_said_to_be_made_by_whom_its_name_tells(chain: ChainId, maker: str | None) -> None:
+    assert made_by(chain) == maker

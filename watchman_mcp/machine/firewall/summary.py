@@ -23,6 +23,21 @@ _MAKERS = (
     ("NETAVARK", "podman"),
     ("CNI-", "cni"),
     ("sshguard", "sshguard"),
+    ("fail2ban-", "fail2ban"),
+    ("PVEFW-", "proxmox"),
+    ("nixos-fw", "nixos"),
+    ("FLANNEL-", "flannel"),
+    ("WEAVE-", "weave"),
+    ("ISTIO_", "istio"),
+    ("ANTREA-", "antrea"),
+    ("MINIUPNPD", "miniupnpd"),
+    ("zone_", "openwrt"),
+    *(
+        (name, "firewalld")
+        for name in ("INPUT_ZONES", "FORWARD_ZONES", "FORWARD_IN_ZONES", "FORWARD_OUT_ZONES")
+    ),
+    *((name, "firewalld") for name in ("PREROUTING_ZONES", "POSTROUTING_ZONES", "FWDI_", "FWDO_")),
+    *((name, "csf") for name in ("LOCALINPUT", "LOCALOUTPUT", "DENYIN", "DENYOUT")),
 )
 _TABLES = {
     "firewalld": "firewalld",
@@ -33,6 +48,12 @@ _TABLES = {
     "crowdsec": "crowdsec",
     "crowdsec6": "crowdsec",
     "docker-bridges": "docker",
+    "kube-proxy": "kubernetes",
+    "fw4": "openwrt",
+    "foomuuri": "foomuuri",
+    "nixos-fw": "nixos",
+    "proxmox-firewall": "proxmox",
+    "proxmox-firewall-guests": "proxmox",
     "lxd": "lxd",
     "incus": "incus",
 }
