@@ -5,6 +5,7 @@ import time
 import pytest
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.firewall.evaluate import decide
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import (
     IPTABLES,
@@ -16,6 +17,7 @@ from watchman_mcp.machine.firewall.model import (
     Rule,
     Verdict,
 )
+from watchman_mcp.machine.firewall.packet import Packet
 from watchman_mcp.machine.firewall.spans import of_network
 from watchman_mcp.machine.firewall.summary import made_by, summary
 
@@ -221,3 +223,37 @@ def test_no_sender_elsewhere_has_an_address_of_this_machine() -> None:
 )
 def test_a_chain_is_said_to_be_made_by_whom_its_name_tells(chain: ChainId, maker: str | None) -> None:
     assert made_by(chain) == maker
+
+
+@pytest.mark.parametrize(
+    ("match", "reached"),
+    [
+        ("--ports 22,80", "accept"),
+        ("--ports 1024:65535", "accept"),
+        ("--ports 53", "unknown"),
+        ("! --ports 53", "unknown"),
+        ("! --ports 22", "drop"),
+    ],
+)
+def test_ports_are_those_of_either_side(match: str, reached: str) -> None:
+    chains, _ = read_save(
+        f"*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m multiport {match} -j ACCEPT\nCOMMIT\n",
+        IPTABLES,
+        "ip",
+    )
+    firewall = Firewall()
+    firewall.add(chains)
+    here = 1 << 24
+    (rule,) = (rule for chain in chains.values() for rule in chain.rules)
+
+    assert (
+        decide(firewall, Packet("eth0", 4, "tcp", 22, here, frozenset({here})), "198.51.100.7").verdict
+        == reached
+    )
+    assert summary(rule).ports == match.replace("--ports ", "").replace("! ", "!").replace(":", "-")
+
+
+def test_the_match_of_icmp_has_three_names_for_ipv6() -> None:
+    names = ("icmp6", "icmpv6", "ipv6-icmp")
+
+    assert len({parts(f"-p ipv6-icmp -m {name} --icmpv6-type 133 -j ACCEPT") for name in names}) == 1

@@ -94,7 +94,11 @@ def _either(found: list[Condition]) -> Condition:
 
 def _of_rows(fields: tuple[str, ...], rows: list[tuple[Match, ...]]) -> Condition:
     if len(fields) > 1:
-        return Condition(fields, tuple(rows))
+        # a set of services has many addresses with the same few ports
+        alike: dict[tuple[Match, ...], list[tuple[int, int]]] = {}
+        for first, *others in rows:
+            alike.setdefault(tuple(others), []).extend(first)  # type: ignore[arg-type] # an address is first
+        return Condition(fields, tuple((merged(spans), *others) for others, spans in alike.items()))
     spans = merged(span for (match,) in rows for span in match)  # type: ignore[misc] # these are numbers
     return Condition(fields, ((spans,),))
 

@@ -155,6 +155,9 @@ def _generic(negate: bool, name: str, values: list[str], given: Given) -> list[P
         return [Opaque(Module("", [(negate, name, values)]).text)]
 
 
+ANY: Spans = ((0, 65535),)
+
+
 def _ports(text: str) -> Spans:
     def span(part: str) -> tuple[int, int]:
         low, colon, high = part.partition(":")
@@ -164,10 +167,14 @@ def _ports(text: str) -> Spans:
 
 
 def _transport(negate: bool, name: str, values: list[str], given: Given) -> list[Part]:
+    protocol = given[1] if given[1] in ("tcp", "udp", "sctp", "dccp", "udplite") else "th"
     if name in ("--dport", "--sport", "--dports", "--sports"):
         which = name.lstrip("-").rstrip("s")
-        protocol = given[1] if given[1] in ("tcp", "udp", "sctp", "dccp", "udplite") else "th"
         return [Condition((f"{protocol} {which}",), ((_ports(values[0]),),), negate)]
+    if name == "--ports":
+        # that of either side
+        ports = _ports(values[0])
+        return [Condition((f"{protocol} dport", f"{protocol} sport"), ((ports, ANY), (ANY, ports)), negate)]
     if name == "--tcp-flags":
         mask, wanted = (_flags(value) for value in values)
         return [Condition(("tcp flags",), ((((wanted, wanted),),),), negate, mask=mask)]
@@ -269,6 +276,6 @@ _READERS: dict[str, Callable[[bool, str, list[str], Given], list[Part]]] = {
     "connmark": _connmark,
     "pkttype": _pkttype,
     "icmp": _icmp,
-    "icmp6": _icmp,
+    **dict.fromkeys(("icmp6", "icmpv6", "ipv6-icmp"), _icmp),
     "rpfilter": _rpfilter,
 }

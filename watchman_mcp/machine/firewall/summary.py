@@ -127,7 +127,8 @@ def _note(found: Summary, name: str, matches: list[Match], negate: bool, part: C
 
 
 def _note_ports(found: Summary, matches: list[Match], negate: bool) -> None:
-    spans = _all(matches)
+    some = [match for match in matches if match != ((0, 65535),)]
+    spans = _all(some or matches)
     found.ports = ("!" if negate else "") + numbers(spans)
     if len(spans) == 1 and spans[0][0] == spans[0][1] and not negate:
         found.port = spans[0][0]
