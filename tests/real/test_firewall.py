@@ -379,6 +379,31 @@ def test_an_nft_that_tells_of_no_rules_is_not_believed_by_a_user_who_may_not_see
     assert ("so 1 tables" in of_root_with_a_table) == ("exit 1" in script)
 
 
+NO_NETLINK = """
+import ctypes, platform, struct
+number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+# of a seccomp filter: socket(AF_NETLINK) is refused as systemd's RestrictAddressFamilies refuses it
+code = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 16)]
+code += [(0x06, 0, 0, 0x00050000 | 97), (0x06, 0, 0, 0x7FFF0000)]
+rules = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(rules)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0
+"""
+
+
+def test_where_the_kernel_may_not_be_asked_no_firewall_is_not_the_answer(
+    cabled: Pair, tmp_path: Path
+) -> None:
+    (tmp_path / "nft").write_text('#!/bin/sh\necho \'{"nftables": [{"metainfo": {}}]}\'\n')
+    (tmp_path / "nft").chmod(0o755)
+    look = UNPRIVILEGED.replace("Commands()", f"Commands('{tmp_path}:{SEARCH_PATH}')")
+
+    said = cabled.here.run(sys.executable, "-c", NO_NETLINK + look).stdout
+
+    assert said.startswith("nftables: the kernel cannot be asked for the tables of nftables")
+
+
 UNPRIVILEGED = """
 from pathlib import Path
 from watchman_mcp.machine import Machine

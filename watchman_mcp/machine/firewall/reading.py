@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import EINVAL, EPERM, EPROTONOSUPPORT
+
 from watchman_mcp.errors import Absent, Broken, Denied, WatchmanError
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Output
@@ -115,14 +117,20 @@ def kernel_tables() -> int:
         with NFTables(nfgen_family=0) as kernel:
             return len(list(kernel.get_tables()))
     except NetlinkError as error:
-        if error.code == 1:
+        if error.code == EPERM:
             raise Denied("the tables of nftables may not be read by this user") from error
+        if error.code == EINVAL:
+            # a kernel with netfilter's sockets and without nftables
+            return 0
         raise Broken(f"the kernel does not tell the tables of nftables: {error}") from error
     except OSError as error:
-        # a kernel without nftables has no such socket, so no tables
         if isinstance(error, PermissionError):
             raise Denied("the tables of nftables may not be read by this user") from error
-        return 0
+        if error.errno == EPROTONOSUPPORT:
+            # a kernel without nftables has no such socket, so no tables
+            return 0
+        # such as of a service that may not have sockets of this family; nft tells of no rules then
+        raise Broken(f"the kernel cannot be asked for the tables of nftables: {error}") from error
 
 
 def _legacy(
