@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EINVAL, EPERM, EPROTONOSUPPORT
+from threading import get_native_id
 
 from watchman_mcp.errors import Absent, Broken, Denied, WatchmanError
 from watchman_mcp.machine import Machine
@@ -15,8 +16,8 @@ from watchman_mcp.machine.firewall.model import IP6TABLES, IPTABLES, NFTABLES, C
 OUTPUT_CAP = 512 << 20
 SECONDS = 60.0
 _LEGACY = (
-    (IPTABLES, "ip", "iptables", "/proc/thread-self/net/ip_tables_names"),
-    (IP6TABLES, "ip6", "ip6tables", "/proc/thread-self/net/ip6_tables_names"),
+    (IPTABLES, "ip", "iptables", "ip_tables_names"),
+    (IP6TABLES, "ip6", "ip6tables", "ip6_tables_names"),
 )
 _NAMES = {"ip": "iptables", "ip6": "ip6tables"}
 
@@ -138,7 +139,8 @@ def _legacy(
 ) -> bool:
     """Read the rules of a legacy iptables, where the kernel has any table of it."""
     try:
-        tables = machine.files.text(names).split()
+        # that of this thread; /proc/thread-self is not in kernels before 3.17, such as that of CentOS 7
+        tables = machine.files.text(f"/proc/self/task/{get_native_id()}/net/{names}").split()
         if not tables:
             return False
         text = _legacy_save(machine, backend, program)
