@@ -1,6 +1,7 @@
 """What the firewall is said to let through, beside connections that are really tried."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -377,6 +378,31 @@ def test_an_nft_that_tells_of_no_rules_is_not_believed_by_a_user_who_may_not_see
     assert "nftables: the tables of nftables may not be read by this user" in unprivileged.stdout
     assert of_root == ""
     assert ("so 1 tables" in of_root_with_a_table) == ("exit 1" in script)
+
+
+OLD = """#!/bin/sh
+[ "$*" = -c ] || echo "iptables-save: unrecognized option '$*'" >&2
+exec {program} -c
+"""
+
+
+def test_an_iptables_save_that_knows_no_version_is_asked_all_the_same(cabled: Pair, tmp_path: Path) -> None:
+    load(cabled, Ruleset("", {}))
+    noted = ("-m", "comment", "--comment", "not nf_tables", "-j", "DROP")
+    cabled.here.run("iptables-legacy", "-A", "INPUT", *noted)
+    (tmp_path / "iptables-save").write_text(OLD.format(program=shutil.which("iptables-legacy-save")))
+    (tmp_path / "iptables").write_text("#!/bin/sh\necho 'iptables v1.4.21'\n")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    for name in ("nft", "ip6tables", "ip6tables-save", "ip6tables-legacy-save"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    root = Path("/")
+
+    firewall = cabled.here.call(lambda: read_firewall(Machine(Files(root), Commands(str(tmp_path)), root)))
+    cabled.here.run("iptables-legacy-restore", input=EMPTY)
+
+    told = [rule.comment for chain in firewall.chains.values() for rule in chain.rules]
+    assert (told, firewall.unseen) == (["not nf_tables"], {})
 
 
 NO_NETLINK = """

@@ -91,7 +91,8 @@ def _sets(machine: Machine, text: str) -> IpSets | None:
 
 
 def _version(machine: Machine, program: str) -> str:
-    return machine.commands.run([program, "--version"]).stdout
+    # before 1.8 iptables-save itself does not know the question and saves instead
+    return machine.commands.run([program.removesuffix("-save"), "--version"]).stdout
 
 
 def _without_nft(firewall: Firewall, why: str) -> bool:
