@@ -252,3 +252,23 @@ def test_the_address_that_a_connection_was_opened_to_is_compared(told: Any, addr
     opened = {"ct": {"dir": "original", **told}}
 
     assert verdict(chains([match(opened, address), DROP])) == said
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("others", [0, 20])
+@pytest.mark.parametrize(("address", "said"), [("198.51.100.0", "accept"), ("203.0.113.0", "drop")])
+def test_what_no_other_element_of_a_map_is_has_the_verdict_of_all_others(
+    named: bool, others: int, address: str, said: str
+) -> None:
+    elements: list[Any] = [[{"prefix": {"addr": address, "len": 24}}, ACCEPT], ["*", DROP]]
+    elements += [[f"192.0.2.{number}", ACCEPT] for number in range(others)]
+    known = {"map": {**WHERE, "name": "m", "type": "ipv4_addr", "map": "verdict", "elem": elements}}
+    choice = {"vmap": {"key": SOURCE, "data": "@m" if named else {"set": elements}}}
+    six = Packet("eth0", 6, "tcp", 22, HERE, frozenset({HERE}))
+    found = chains([choice], more=(known,))
+    firewall = Firewall()
+    firewall.add({chain.id: chain for chain in found})
+
+    assert verdict(found) == said
+    # a packet of IPv6 has no such source, and is not looked up
+    assert decide(firewall, six, "2001:db8::7").verdict == "accept"

@@ -205,16 +205,16 @@ def _choice(what: dict[str, Any], sets: Sets) -> Part:
         key = what["key"]
         keys = key["concat"] if isinstance(key, dict) and "concat" in key else [key]
         fields = tuple(field_of(one) for one in keys)
-        found = []
+        found, otherwise = [], None
         for pair in sets.values(what["data"]):
             value, fate = pair
             if (verdict := verdict_of(fate)) is None:
                 raise Unknown
             if plain(value) == "*":
-                # whatever no other element is: it comes last in what nft writes, but is not known to
-                raise Unknown
-            found.append((element_of(fields, value), verdict))
-        return Choice(fields, tuple(found))
+                otherwise = verdict
+            else:
+                found.append((element_of(fields, value), verdict))
+        return Choice(fields, tuple(found), otherwise)
     except (Unknown, KeyError, TypeError, ValueError):
         return Verdict("unknown")
 
