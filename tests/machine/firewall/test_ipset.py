@@ -99,6 +99,12 @@ def test_a_set_that_cannot_be_told_may_have_the_packet_or_not(match: str) -> Non
     assert parts(f"-m set {match}") == (Opaque(f"-m set {match}"),)
 
 
+def test_an_address_of_another_version_than_its_set_is_not_told() -> None:
+    text = "create nets hash:net family inet\nadd nets 2001:db8::/32\n"
+
+    assert parts("-m set --match-set nets src", text=text) == (Opaque("-m set --match-set nets src"),)
+
+
 def test_a_line_that_is_not_understood_is_counted() -> None:
     assert read_sets(SAVED + "add nowhere 1.2.3.4\ndestroy nets\n")[1] == 2
 

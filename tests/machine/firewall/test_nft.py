@@ -272,3 +272,9 @@ def test_what_no_other_element_of_a_map_is_has_the_verdict_of_all_others(
     assert verdict(found) == said
     # a packet of IPv6 has no such source, and is not looked up
     assert decide(firewall, six, "2001:db8::7").verdict == "accept"
+
+
+def test_a_counter_below_nothing_is_not_understood() -> None:
+    rule = {"rule": {**WHERE, "chain": "in", "handle": 4, "expr": [{"counter": {"packets": -1, "bytes": 0}}]}}
+
+    assert read_ruleset(json.dumps({"nftables": [TABLE, INPUT, rule]}))[1] == 1

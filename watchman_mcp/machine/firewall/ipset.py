@@ -81,7 +81,9 @@ class IpSets:
             for name in _fields(kind, side, family, alone)
         ]
         there = alone or one.family == family
-        rows = [tuple(_columns(parts, entry, one.netmask)) for entry in one.entries if there]
+        rows = [
+            tuple(_columns(parts, entry, one.netmask, one.family == "ip6")) for entry in one.entries if there
+        ]
         return _of_rows(tuple(fields), rows)
 
 
@@ -121,12 +123,14 @@ def _fields(kind: str, flag: str, family: str, alone: bool) -> tuple[str, ...]:
     raise Unknown
 
 
-def _columns(parts: list[str], entry: str, netmask: str) -> Iterator[Match]:
+def _columns(parts: list[str], entry: str, netmask: str, six: bool) -> Iterator[Match]:
     values = entry.split(",")
     if len(values) != len(parts):
         raise Unknown
     for kind, value in zip(parts, values, strict=True):
         if kind in ("ip", "net"):
+            if (":" in value) != six:
+                raise Unknown
             yield of_network(f"{value}/{netmask}" if netmask else value)
         elif kind == "port":
             yield from _port(value, alone=len(parts) == 1)

@@ -111,6 +111,16 @@ def _whole(value: Any) -> int | None:
     raise TypeError(value)
 
 
+def _count(value: Any) -> int | None:
+    """A counter, if there is one.
+
+    Raises: TypeError.
+    """
+    if (number := _whole(value)) is not None and number < 0:
+        raise TypeError(value)
+    return number
+
+
 def _chain(what: dict[str, Any], dormant: set[tuple[str, str]]) -> Chain:
     devices = what.get("dev")
     return Chain(
@@ -136,8 +146,8 @@ def _rule(chain: ChainId, what: dict[str, Any], statements: list[Any], sets: Set
         target=_target(statements, parts),
         comment=comment,
         handle=_whole(what.get("handle")),
-        packets=_whole(counted.get("packets")),
-        bytes=_whole(counted.get("bytes")),
+        packets=_count(counted.get("packets")),
+        bytes=_count(counted.get("bytes")),
     )
 
 
