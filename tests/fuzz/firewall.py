@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.fuzz.reading import Reader, of_text, text_of
+from tests.machine.firewall.test_ipset import SAVED as IPSETS
 from tests.machine.firewall.test_iptables import SAVED
+from tests.machine.firewall.test_managers import WORK
 from watchman_mcp.errors import Broken
-from watchman_mcp.machine.firewall import managers, nft, spans
+from watchman_mcp.machine.firewall import managers, nft, spans, zones
 from watchman_mcp.machine.firewall.evaluate import decide
+from watchman_mcp.machine.firewall.ipset import read_sets
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import IPTABLES, Chain, ChainId, Firewall
 from watchman_mcp.machine.firewall.packet import Packet
@@ -85,6 +88,8 @@ _RULES = (
     _of({"xt": None}, {"dnat": {"family": "ip", "addr": "10.0.0.2", "port": 80}}),
     _of({"set": {"op": "add", "elem": {"elem": {"val": "1.1.1.1", "timeout": 9}}, "set": "@m"}}),
     _of({"reject": {"type": "icmpx", "expr": "admin-prohibited"}}),
+    _of({"meter": {"name": "m", "key": _MARK, "stmt": {"limit": "over"}}}, {"drop": None}),
+    _of({"match": {"left": {"meta": "iifname"}, "right": "eth0"}}, {"mangle": {"left": _MARK, "right": 1}}),
 )
 _PAIRS = {"concat": ["1.2.3.4", 22]}
 _RULESETS = tuple(
@@ -160,6 +165,20 @@ def _ruleset(content: bytes) -> object:
     return _followed(chains)
 
 
+def _sets(content: bytes) -> object:
+    text = text_of(content)
+    sets, unread = read_sets(text)
+    assert unread <= sum(bool(line.strip()) for line in text.split("\n"))
+    assert read_sets(f"?\n{text}")[1] == unread + 1, "a line was passed over in silence"
+    names = dict.fromkeys(
+        word for line in text.split("\n") if line[:7] == "create " for word in line.split()[1:2]
+    )
+    rules = "".join(
+        f'-A INPUT -m set --match-set "{name}" src,dst -j DROP\n' for name in names if '"' not in name
+    )
+    return _followed(read_save(f"*filter\n:INPUT ACCEPT [0:0]\n{rules}COMMIT\n", IPTABLES, "ip", sets)[0])
+
+
 def _tuples(content: bytes) -> object:
     text = text_of(content)
     rules, unread = managers.read_tuples(text)
@@ -175,6 +194,12 @@ def _zone(told: Any) -> object:
     return lines
 
 
+def _zone_file(content: bytes) -> object:
+    zone = zones.read_zone_file(text_of(content))
+    assert all(line.startswith("zone work: ") for line in managers.read_zone("work", zone.bound, zone.told))
+    return zone
+
+
 _ZONES = {
     "bound": {"type": "a{sas}", "data": {"interfaces": ["eth0", "eth1"]}},
     "settings": {
@@ -188,7 +213,7 @@ _ZONES = {
 }
 _NAMED = (
     "evaluate.decide", "iptables.words", "iptables_rules.parts_of", "iptables_targets.masked",
-    "iptables_targets.target_parts", "packet.matching", "packet.value_of",
+    "iptables_targets.target_parts", "packet.matching", "packet.named", "packet.value_of",
 )  # fmt: skip
 
 
@@ -216,8 +241,20 @@ READERS = (
         share=2,
         with_=("firewall.nft.told_by_iptables", "firewall.nft_text.quoted", "firewall.terms.match_of"),
     ),
+    Reader(
+        "firewall.ipset.read_sets",
+        _sets,
+        (IPSETS.encode(),),
+        with_=("firewall.ipset.IpSets.add", "firewall.ipset.IpSets.condition"),
+    ),
     Reader("firewall.managers.read_tuples", _tuples, (_UFW,)),
     Reader("firewall.managers.settings_of", of_text(managers.settings_of), (_SETTINGS,)),
+    Reader(
+        "firewall.zones.read_zone_file",
+        _zone_file,
+        (WORK.encode(),),
+        with_=("firewall.zones.Zone.start", "firewall.zones.Zone.end"),
+    ),
     Reader("firewall.managers.read_zone", of_json(_zone), (json.dumps(_ZONES).encode(),), "json"),
     Reader(
         "firewall.spans.of_network",

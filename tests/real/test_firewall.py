@@ -1,6 +1,7 @@
 """What the firewall is said to let through, beside connections that are really tried."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tests.rigs.rulesets import PORTS, Ruleset, ruleset
 from watchman_mcp.collectors import Look
 from watchman_mcp.collectors.firewall import collect
 from watchman_mcp.machine import Machine
-from watchman_mcp.machine.commands import Commands
+from watchman_mcp.machine.commands import SEARCH_PATH, Commands
 from watchman_mcp.machine.files import Files
 from watchman_mcp.machine.firewall.evaluate import Answer, decide
 from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, exposure
@@ -213,6 +214,110 @@ def test_of_chains_of_one_priority_nobody_knows_which_is_asked_first(
     assert cabled.attempt([one]) == {one: verdict == "accept"}  # the second one is asked first
 
 
+ODD = (
+    "-p tcp -m multiport --ports 22,80 -j DROP",
+    "-m addrtype --src-type LOCAL -j DROP",
+    "-f -j DROP",
+    "-p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+    "-p tcp -m conntrack --ctorigdst 198.51.100.1 --ctorigdstport 81 -j DROP",
+    "-m conntrack --ctorigsrc 8.0.0.0/8 -j DROP",
+    "-p tcp -s 0.0.0.5/0.0.0.255 -m tcp --dport 443 -j DROP",
+)
+
+
+def test_what_rare_matches_of_iptables_are_said_to_do_is_what_they_do(cabled: Pair) -> None:
+    unknown = 0
+    for rule in ODD:
+        load(cabled, Ruleset("", {}))
+        cabled.here.run("iptables-legacy", "-A", "INPUT", *rule.split())
+        sent = ("-p", "tcp", "--dport", "81", "-j", "REDIRECT", "--to-ports", "22")
+        cabled.here.run("iptables-legacy", "-t", "nat", "-A", "PREROUTING", *sent)
+        firewall = read(cabled)
+        for one, reached in cabled.attempt(tries()).items():
+            fits = agrees(decide(firewall, packet(one), one.source), reached)
+            assert fits is not False, f"{rule}: {one} reached: {reached}"
+            unknown += fits is None
+    cabled.here.run("iptables-legacy-restore", input=EMPTY)
+    # of a mask that is no network alone
+    assert unknown < len(tries())
+
+
+MIXED = """table ip filter {
+ chain INPUT {
+  tcp dport { 80, 443 } counter accept
+  ip saddr 8.8.8.1-8.8.8.9 counter accept
+  tcp dport 81 counter accept
+  counter drop
+ }
+}
+"""
+OF_IPTABLES = (
+    "-s 10.0.0.0/8 ! -i eth1 -p tcp -m tcp --dport 22 -j ACCEPT",
+    "-f -j DROP",
+    "-p tcp -m multiport --dports 5432 -j ACCEPT",
+    "-p udp -m udp --sport 1024:65535 -m limit --limit 3/min -j LOG",
+)
+
+
+def test_of_a_table_of_iptables_that_nft_added_to_each_rule_is_told_by_who_knows_it(cabled: Pair) -> None:
+    load(cabled, Ruleset("", {}))
+    for rule in OF_IPTABLES:
+        cabled.here.run("iptables-nft", "-A", "INPUT", *rule.split())
+    # iptables-save says of the first of these that it accepts all of TCP
+    cabled.here.run("nft", "-f", "-", input=MIXED)
+    firewall = read(cabled)
+    told = [rule.text for chain in firewall.chains.values() for rule in chain.rules]
+    happened = cabled.attempt(tries())
+    cabled.here.run("nft", "flush", "ruleset")
+
+    added = ["tcp dport { 80, 443 } accept", "ip saddr 8.8.8.1-8.8.8.9 accept"]
+    assert told == [*(f"-A INPUT {rule}" for rule in OF_IPTABLES), *added, told[-2], told[-1]]
+    for one, reached in happened.items():
+        assert agrees(decide(firewall, packet(one), one.source), reached), one
+
+
+SETS = """create near hash:net family inet
+add near 10.7.0.0/16
+add near 198.51.100.0/24
+create doors hash:net,port family inet
+add doors 10.7.0.0/16,tcp:22
+add doors 8.0.0.0/8,udp:5432
+create away list:set
+add away near
+create far hash:net family inet6
+add far 2001:db8:9::/48
+"""
+NAMING = {
+    "near": "-m set --match-set near src -j DROP",
+    "all but near": "-m set ! --match-set near src -j DROP",
+    "doors": "-m set --match-set doors src,dst -j DROP",
+    "away": "-m set --match-set away src -j DROP",
+}
+
+
+@pytest.mark.parametrize("program", ["iptables-legacy", "iptables-nft"])
+def test_rules_that_name_sets_are_followed_into_them(cabled: Pair, program: str) -> None:
+    cabled.here.run("ipset", "restore", "-exist", input=SETS)
+    unknown = []
+    for about, rule in NAMING.items():
+        load(cabled, Ruleset("", {}))
+        cabled.here.run(program, "-A", "INPUT", *rule.split())
+        if about == "near":
+            # not what IPv6 looks for its neighbours with
+            far = ("-p", "tcp", *rule.replace("near", "far").split())
+            cabled.here.run(program.replace("ip", "ip6", 1), "-A", "INPUT", *far)
+        firewall = read(cabled)
+        assert firewall.unseen == {}
+        for one, reached in cabled.attempt(tries()).items():
+            fits = agrees(decide(firewall, packet(one), one.source), reached)
+            assert fits is not False, f"{about}: {one} reached: {reached}"
+            unknown += [one] if fits is None else []
+    assert unknown == []
+    for name in ("iptables", "ip6tables"):
+        cabled.here.run(f"{name}-legacy-restore", input=EMPTY)
+    cabled.here.run("nft", "flush", "ruleset")
+
+
 def nft_rules(both: Pair, count: int) -> None:
     rules = (f"add rule inet t in ip saddr 1.2.{n >> 8}.{n & 255} counter drop\n" for n in range(count))
     script = "flush ruleset\nadd table inet t\nadd chain inet t in\n" + "".join(rules)
@@ -274,6 +379,84 @@ def test_no_rules_and_no_program_and_no_right_are_three_answers(cabled: Pair, tm
     argv = [sys.executable, "-c", UNPRIVILEGED]
     said = cabled.here.run("setpriv", "--reuid=65534", "--clear-groups", *argv).stdout
     assert said.startswith("nftables: the rules of nftables may not be read by this user (nft: ")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # nft 0.9.3 does not say that it may not see the rules
+        'echo \'{"nftables": [{"metainfo": {"version": "0.9.3"}}]}\'',
+        "echo 'Error: JSON support not compiled-in' >&2; exit 1",
+    ],
+)
+def test_an_nft_that_tells_of_no_rules_is_not_believed_by_a_user_who_may_not_see_them(
+    cabled: Pair, tmp_path: Path, script: str
+) -> None:
+    (tmp_path / "nft").write_text(f"#!/bin/sh\n{script}\n")
+    for place in (tmp_path, tmp_path / "nft", *tmp_path.parents[:2]):
+        place.chmod(0o755)
+    cabled.here.run("nft", "flush ruleset")
+    commands, root = Commands(f"{tmp_path}:{SEARCH_PATH}"), Path("/")
+    look = UNPRIVILEGED.replace("Commands()", f"Commands({commands.path!r})")
+
+    def of_root() -> dict[str, str]:
+        return cabled.here.call(lambda: read_firewall(Machine(Files(root), commands, root))).unseen
+
+    unprivileged = cabled.here.run("setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", look)
+    assert "nftables: the tables of nftables may not be read by this user" in unprivileged.stdout
+    assert of_root() == {}
+    cabled.here.run("nft", "add table inet t")
+    assert ("so 1 tables" in of_root().get("nftables", "")) == ("exit 1" in script)
+
+
+OLD = """#!/bin/sh
+[ "$*" = -c ] || echo "iptables-save: unrecognized option '$*'" >&2
+exec {program} -c
+"""
+
+
+def test_an_iptables_save_that_knows_no_version_is_asked_all_the_same(cabled: Pair, tmp_path: Path) -> None:
+    load(cabled, Ruleset("", {}))
+    noted = ("-m", "comment", "--comment", "not nf_tables", "-j", "DROP")
+    cabled.here.run("iptables-legacy", "-A", "INPUT", *noted)
+    (tmp_path / "iptables-save").write_text(OLD.format(program=shutil.which("iptables-legacy-save")))
+    (tmp_path / "iptables").write_text("#!/bin/sh\necho 'iptables v1.4.21'\n")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    for name in ("nft", "ip6tables", "ip6tables-save", "ip6tables-legacy-save"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    root = Path("/")
+
+    firewall = cabled.here.call(lambda: read_firewall(Machine(Files(root), Commands(str(tmp_path)), root)))
+    cabled.here.run("iptables-legacy-restore", input=EMPTY)
+
+    told = [rule.comment for chain in firewall.chains.values() for rule in chain.rules]
+    assert (told, firewall.unseen) == (["not nf_tables"], {})
+
+
+NO_NETLINK = """
+import ctypes, platform, struct
+number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+# of a seccomp filter: socket(AF_NETLINK) is refused as systemd's RestrictAddressFamilies refuses it
+code = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 16)]
+code += [(0x06, 0, 0, 0x00050000 | 97), (0x06, 0, 0, 0x7FFF0000)]
+rules = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(rules)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0
+"""
+
+
+def test_where_the_kernel_may_not_be_asked_no_firewall_is_not_the_answer(
+    cabled: Pair, tmp_path: Path
+) -> None:
+    (tmp_path / "nft").write_text('#!/bin/sh\necho \'{"nftables": [{"metainfo": {}}]}\'\n')
+    (tmp_path / "nft").chmod(0o755)
+    look = UNPRIVILEGED.replace("Commands()", f"Commands('{tmp_path}:{SEARCH_PATH}')")
+
+    said = cabled.here.run(sys.executable, "-c", NO_NETLINK + look).stdout
+
+    assert said.startswith("nftables: the kernel cannot be asked for the tables of nftables")
 
 
 UNPRIVILEGED = """

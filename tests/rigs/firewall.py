@@ -20,7 +20,7 @@ from tests.rigs import cache
 from watchman_mcp.machine.firewall.packet import Packet
 
 T = TypeVar("T")
-HOW = "as root: apt-get install iproute2 nftables iptables"
+HOW = "as root: apt-get install iproute2 ipset nftables iptables"
 NEW_NET = 0x40000000
 QUIET = 0.12
 """Seconds that a connection is waited for; over the cable between two namespaces it takes one millisecond."""

@@ -242,3 +242,44 @@ def test_objects_that_are_not_understood_are_counted() -> None:
     )
 
     assert (chains, unread) == ({}, 3)
+
+
+def test_what_neighbours_ask_by_a_group_is_heard_where_the_rules_let_the_group_pass() -> None:
+    group = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}}}
+    group["match"]["right"] = "224.0.0.251"
+    firewall = nft([group, ACCEPT], policy="drop")
+
+    assert seen(firewall, Endpoint("udp", "0.0.0.0", 5353)).exposure == "lan"
+    assert seen(firewall, Endpoint("udp", "192.168.1.5", 5353)).exposure == "blocked"
+    assert seen(firewall, Endpoint("udp", "0.0.0.0", 5354)).exposure == "blocked"
+    assert seen(firewall, Endpoint("tcp", "0.0.0.0", 5353)).exposure == "blocked"
+
+
+DNAT = """*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --dport 8022 -j REDIRECT --to-ports 22
+COMMIT
+*filter
+:INPUT DROP [0:0]
+-A INPUT -m conntrack --ctstate {} -j ACCEPT
+COMMIT
+"""
+
+
+@pytest.mark.parametrize(
+    ("states", "exposed"),
+    [
+        ("DNAT", "internet"),
+        ("RELATED,DNAT", "internet"),
+        ("RELATED,SNAT", "blocked"),
+        ("NEW,DNAT", "internet"),
+    ],
+)
+def test_a_state_of_iptables_may_be_that_an_address_was_translated(states: str, exposed: str) -> None:
+    firewall = Firewall()
+    firewall.add(read_save(DNAT.format(states), IPTABLES, "ip")[0])
+
+    assert seen(firewall).exposure == exposed
+    # to port 80 nothing is sent
+    other = seen(firewall, Endpoint("tcp", "0.0.0.0", 80)).exposure
+    assert other == ("internet" if "NEW" in states else "blocked")

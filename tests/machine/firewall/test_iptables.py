@@ -5,9 +5,21 @@ import time
 import pytest
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.firewall.evaluate import decide
 from watchman_mcp.machine.firewall.iptables import read_save
-from watchman_mcp.machine.firewall.model import IPTABLES, Firewall, Opaque, Rule, Verdict
-from watchman_mcp.machine.firewall.summary import summary
+from watchman_mcp.machine.firewall.model import (
+    IPTABLES,
+    ChainId,
+    Condition,
+    Firewall,
+    Opaque,
+    Part,
+    Rule,
+    Verdict,
+)
+from watchman_mcp.machine.firewall.packet import Packet
+from watchman_mcp.machine.firewall.spans import of_network
+from watchman_mcp.machine.firewall.summary import made_by, summary
 
 HEAD = "*filter\n:INPUT DROP [0:0]\n:web - [0:0]\n"
 SAVED = (
@@ -135,3 +147,113 @@ def test_a_rule_put_on_top_changes_no_other_rule() -> None:
 
     assert len(set(keys[0])) == 100
     assert keys[1][1:] == keys[0]
+
+
+def parts(line: str) -> tuple[Part, ...]:
+    (rule,), unread = rules(HEAD + f"-A INPUT {line}\nCOMMIT\n")
+    assert unread == 0
+    return rule.parts
+
+
+def test_a_negation_behind_the_option_is_that_before_it() -> None:
+    old = "-s ! 10.0.0.0/255.0.0.0 -i ! eth1 -p tcp -m tcp --dport ! 22 --tcp-flags ! SYN,ACK SYN -j DROP "
+    new = "! -s 10.0.0.0/8 ! -i eth1 -p tcp -m tcp ! --dport 22 ! --tcp-flags SYN,ACK SYN -j DROP"
+
+    assert parts(old) == parts(new)
+    assert Opaque("-s ! 10.0.0.0/255.0.0.0") not in parts(old)
+
+
+@pytest.mark.parametrize("comment", ["!", "-j", "-m", "--dport"])
+def test_a_comment_that_looks_like_an_option_is_a_comment(comment: str) -> None:
+    line = f"-p tcp -m comment --comment {comment} -m tcp --dport 22 -j DROP"
+
+    assert parts(line) == parts("-p tcp -m tcp --dport 22 -j DROP")
+
+
+def test_a_mask_that_is_no_length_makes_no_network() -> None:
+    assert parts("-s 0.0.0.5/0.0.0.255 -j DROP")[0] == Opaque("-s 0.0.0.5/0.0.0.255")
+    assert parts("-s 10.0.0.0/255.0.0.0 -j DROP") == parts("-s 10.0.0.0/8 -j DROP")
+
+
+def test_the_address_that_a_connection_was_opened_to_is_compared() -> None:
+    line = "-m conntrack --ctorigsrc 10.0.0.0/8 ! --ctorigdst 192.0.2.1 -j ACCEPT"
+
+    assert parts(line)[:2] == (
+        Condition(("ip saddr",), ((of_network("10.0.0.0/8"),),)),
+        Condition(("origaddr",), ((of_network("192.0.2.1"),),), True),
+    )
+
+
+def test_what_a_tarpit_holds_does_not_arrive() -> None:
+    assert parts("-j TARPIT --tarpit")[-1] == Verdict("drop")
+
+
+@pytest.mark.parametrize(
+    ("match", "within"),
+    [
+        ("-m rt --rt-type 0", False),
+        ("-m frag --fragfirst", False),
+        ("-m ipv6header ! --header hop-by-hop", None),
+        ("-p tcp -m tcpmss --mss 1:500", False),
+        ("-p tcp -m tcpmss ! --mss 1:500", True),
+        ("-p tcp -m tcpmss --mss 1:1400", None),
+    ],
+)
+def test_a_match_of_what_few_packets_have_is_missed_by_the_others(match: str, within: bool | None) -> None:
+    assert [one.within for one in parts(f"{match} -j DROP") if isinstance(one, Opaque)] == [within]
+
+
+def test_no_sender_elsewhere_has_an_address_of_this_machine() -> None:
+    assert parts("-m addrtype --src-type LOCAL,BROADCAST -j DROP")[0] == Condition(
+        ("saddrtype",), ((frozenset({"local", "broadcast"}),),)
+    )
+    assert isinstance(parts("-m addrtype --src-type PROHIBIT -j DROP")[0], Opaque)
+
+
+@pytest.mark.parametrize(
+    ("chain", "maker"),
+    [
+        (ChainId("iptables", "ip", "filter", "fail2ban-ssh"), "fail2ban"),
+        (ChainId("iptables", "ip", "filter", "zone_wan_input"), "openwrt"),
+        (ChainId("iptables", "ip", "filter", "INPUT_ZONES_SOURCE"), "firewalld"),
+        (ChainId("nftables", "inet", "fw4", "input_wan"), "openwrt"),
+        (ChainId("nftables", "ip", "kube-proxy", "services"), "kubernetes"),
+        (ChainId("iptables", "ip", "filter", "INPUT"), None),
+    ],
+)
+def test_a_chain_is_said_to_be_made_by_whom_its_name_tells(chain: ChainId, maker: str | None) -> None:
+    assert made_by(chain) == maker
+
+
+@pytest.mark.parametrize(
+    ("match", "reached"),
+    [
+        ("--ports 22,80", "accept"),
+        ("--ports 1024:65535", "accept"),
+        ("--ports 53", "unknown"),
+        ("! --ports 53", "unknown"),
+        ("! --ports 22", "drop"),
+    ],
+)
+def test_ports_are_those_of_either_side(match: str, reached: str) -> None:
+    chains, _ = read_save(
+        f"*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m multiport {match} -j ACCEPT\nCOMMIT\n",
+        IPTABLES,
+        "ip",
+    )
+    firewall = Firewall()
+    firewall.add(chains)
+    here = 1 << 24
+    (rule,) = (rule for chain in chains.values() for rule in chain.rules)
+
+    assert (
+        decide(firewall, Packet("eth0", 4, "tcp", 22, here, frozenset({here})), "198.51.100.7").verdict
+        == reached
+    )
+    assert summary(rule).ports == match.replace("--ports ", "").replace("! ", "!").replace(":", "-")
+
+
+def test_the_match_of_icmp_has_three_names_for_ipv6() -> None:
+    names = ("icmp6", "icmpv6", "ipv6-icmp")
+
+    assert len({parts(f"-p ipv6-icmp -m {name} --icmpv6-type 133 -j ACCEPT") for name in names}) == 1

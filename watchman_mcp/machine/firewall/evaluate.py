@@ -27,7 +27,16 @@ from watchman_mcp.machine.firewall.model import (
 )
 from watchman_mcp.machine.firewall.order import orders_of
 from watchman_mcp.machine.firewall.outcome import Decision, Outcome
-from watchman_mcp.machine.firewall.packet import EARLY, FORWARD, INPUT, Flow, Packet, matching, value_of
+from watchman_mcp.machine.firewall.packet import (
+    EARLY,
+    FORWARD,
+    INPUT,
+    LACKS,
+    Flow,
+    Packet,
+    matching,
+    value_of,
+)
 from watchman_mcp.machine.firewall.runs import FEW, Run, kept, shared
 from watchman_mcp.machine.firewall.spans import Spans, intersection, merged, of_address, union, without
 
@@ -224,8 +233,7 @@ class _Walk:
             for place, sources in sorted(share.taken.items()):
                 met = Flow(tuple(sources), *flow.kind)
                 on += self._verdict(choice.elements[place][1], rule, met, behind, back, depth)
-            behind += cut(flow, tuple(share.left))
-            return on
+            return on + self._otherwise(choice, rule, [*cut(flow, tuple(share.left))], behind, back, depth)
         left = [flow]
         for element, verdict in choice.elements:
             test = Condition(choice.fields, (element,))
@@ -236,7 +244,19 @@ class _Walk:
                 for met in cut(one, intersection(one.sources, may)):
                     on += self._verdict(verdict, rule, met, behind, back, depth)
             left = [rest for one in left for rest in cut(one, without(one.sources, must))]
-        behind += left
+        return on + self._otherwise(choice, rule, left, behind, back, depth)
+
+    def _otherwise(
+        self, choice: Choice, rule: Rule, left: list[Flow], behind: list[Flow], back: list[Flow], depth: int
+    ) -> list[Flow]:
+        """What comes of those that are no element: a packet without such fields is not looked up at all."""
+        on: list[Flow] = []
+        for flow in left:
+            values = (value_of(name, self.packet, flow, self.stage) for name in choice.fields)
+            if choice.otherwise is None or any(value is LACKS for value in values):
+                behind.append(flow)
+            else:
+                on += self._verdict(choice.otherwise, rule, flow, behind, back, depth)
         return on
 
     def _verdict(

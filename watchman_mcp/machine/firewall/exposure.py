@@ -27,7 +27,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 
 from watchman_mcp.machine.firewall.model import Firewall, Rule
 from watchman_mcp.machine.firewall.outcome import Decision
-from watchman_mcp.machine.firewall.packet import Packet
+from watchman_mcp.machine.firewall.packet import GROUPS, Packet
 from watchman_mcp.machine.firewall.reach import Reach, reach
 from watchman_mcp.machine.firewall.spans import (
     NONE,
@@ -157,7 +157,9 @@ def _ways(
     """What comes of connections by an interface, for each address that they may be for."""
     internet, lan = senders(firewall, one, version)
     own = [ip_interface(text).ip for text in one.networks if version_of(text) == version]
-    places = own[:MOST_ADDRESSES] if fixed is None else [ip_address(str(fixed))]
+    groups = GROUPS.get(endpoint.port, ()) if endpoint.protocol == "udp" and own else ()
+    heard = [ip_address(text) for text in groups if version_of(text) == version]
+    places = own[:MOST_ADDRESSES] + heard if fixed is None else [ip_address(str(fixed))]
     if not (internet or lan):
         return
     local, beyond = around
@@ -171,7 +173,7 @@ def _ways(
             daddr=int(target),
             local=local if int(target) in local else local | {int(target)},
             oif=beyond,
-            on_iif=target in own,
+            on_iif=target in own or target.is_multicast,
             primary=next((int(address) for address in own if not address.is_link_local), None),
             bridged=one.kind == "bridge",
             cast="multicast" if target.is_multicast else "unicast",

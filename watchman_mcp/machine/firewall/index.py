@@ -16,7 +16,7 @@ MOST_PORTS = 64
 """Ports of one rule that are worth an entry each."""
 _STEADY = ("iif", "protocol", "version", "ip protocol", "ip6 protocol")
 """Fields that are the same for all packets of an interface, version and protocol."""
-_KNOWN = frozenset((*_STEADY, "ip saddr", "ip6 saddr", "state", "tcp flags", "rpf", "saddrlocal"))
+_KNOWN = frozenset((*_STEADY, "ip saddr", "ip6 saddr", "state", "tcp flags", "rpf", "saddrtype"))
 """Fields that are the same for all packets of a source and state, too."""
 _HEADERS = (
     *("ip", "ip6", "tcp", "udp", "th", "sctp", "dccp", "udplite"),

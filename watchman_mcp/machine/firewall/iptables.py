@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine.firewall.ipset import IpSets
 from watchman_mcp.machine.firewall.iptables_rules import parts_of
 from watchman_mcp.machine.firewall.model import Chain, ChainId, Opaque, Rule, Verdict
 
@@ -29,10 +30,13 @@ class Unreadable(Exception):
     """A line of which it cannot be told what it says."""
 
 
-def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain], int]:
+def read_save(
+    text: str, backend: str, family: str, sets: IpSets | None = None
+) -> tuple[dict[ChainId, Chain], int]:
     """All chains with their rules, and how many lines were not understood.
 
-    A rule that is not understood stays in its place as one that may do anything.
+    `sets` are those that rules may name. A rule that is not understood stays in its place as one that may
+    do anything.
 
     Raises: Broken where the text ends within a table.
     """
@@ -59,7 +63,7 @@ def read_save(text: str, backend: str, family: str) -> tuple[dict[ChainId, Chain
     for one in chains:
         names.setdefault(one[:3], set()).add(one.name)
     for chain in chains.values():
-        _settle(chain, names[chain.id[:3]])
+        _settle(chain, names[chain.id[:3]], sets or IpSets())
     return chains, unread
 
 
@@ -119,14 +123,14 @@ def _count(digits: str | None) -> int | None:
     return int(digits) if digits and len(digits) < 19 else None
 
 
-def _settle(chain: Chain, names: set[str]) -> None:
+def _settle(chain: Chain, names: set[str], sets: IpSets) -> None:
     """Read the rules of a chain, once it is known which targets are chains."""
     for rule in chain.rules:
         try:
             given = words(rule.text.split(" ", 2)[2] if rule.text.count(" ") > 1 else "")
         except Unreadable:
             continue
-        rule.parts, rule.target, rule.comment = parts_of(given, chain.id.family, names)
+        rule.parts, rule.target, rule.comment = parts_of(given, chain.id.family, names, sets)
 
 
 def words(text: str) -> list[str]:

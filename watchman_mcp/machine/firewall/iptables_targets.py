@@ -30,11 +30,27 @@ _NOTHING = frozenset(
         "SECMARK",
         "CONNSECMARK",
         "RATEEST",
+        "ACCOUNT",
+        "FLOWOFFLOAD",
+        "IPV4OPTSSTRIP",
+        "LOGMARK",
+        "NETFLOW",
+        "TCPOPTSTRIP",
         "IDLETIMER",
     )
 )
 """Targets that decide nothing."""
-_FATES = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return"}
+_FATES = {
+    "ACCEPT": "accept",
+    "DROP": "drop",
+    "REJECT": "reject",
+    "RETURN": "return",
+    # of xtables-addons: they answer themselves, or not at all, and what listens never hears of it
+    "TARPIT": "drop",
+    "DELUDE": "drop",
+    "CHAOS": "drop",
+    "STEAL": "drop",
+}
 
 
 @dataclass(slots=True)

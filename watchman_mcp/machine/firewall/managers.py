@@ -11,15 +11,17 @@ from typing import Any
 from watchman_mcp.errors import Absent, Broken, Denied
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.firewall.model import Firewall
+from watchman_mcp.machine.firewall.zones import read_zone_file
 
 UFW = "/etc/ufw"
 FIREWALLD = "/etc/firewalld"
+FIREWALLD_SHIPPED = "/usr/lib/firewalld"
 UFW_CONFIG = f"{UFW}/ufw.conf"
 UFW_DEFAULTS = "/etc/default/ufw"
 FIREWALLD_CONFIG = f"{FIREWALLD}/firewalld.conf"
 _BUS = ("org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1")
 _TUPLE = "### tuple ### "
-_SETTING = re.compile(r'\s*([A-Za-z_]+)\s*=\s*"?([^"#\s]*)"?\s*(?:#.*)?')
+_SETTING = re.compile(r"""\s*([A-Za-z_0-9]+)\s*=\s*["']?([^"'#\s]*)["']?\s*(?:#.*)?""")
 
 
 @dataclass(slots=True)
@@ -53,13 +55,17 @@ def ufw(machine: Machine, firewall: Firewall) -> Manager:
     """
     chains = [one.name.startswith(("ufw-user-", "ufw6-user-")) for one in firewall.chains]
     active = True if any(chains) else None if firewall.unseen else False
-    manager = Manager("ufw", active, settings_of(machine.files.text(UFW_CONFIG)).get("ENABLED") == "yes")
+    manager = Manager(
+        "ufw", active, settings_of(machine.files.text(UFW_CONFIG)).get("ENABLED", "").lower() == "yes"
+    )
     with suppress(Absent):
         policy = settings_of(machine.files.text(UFW_DEFAULTS)).get("DEFAULT_INPUT_POLICY")
         manager.incoming = policy.lower() if policy else None
     for name in ("user.rules", "user6.rules"):
         try:
-            rules, unread = read_tuples(machine.files.text(f"{UFW}/{name}"))
+            # until 0.34 they were no settings
+            place = next((one for one in (UFW, "/lib/ufw") if machine.files.exists(f"{one}/{name}")), UFW)
+            rules, unread = read_tuples(machine.files.text(f"{place}/{name}"))
         except Absent:
             continue
         except (Denied, Broken) as error:
@@ -104,8 +110,9 @@ def _rule(words: list[str]) -> str | None:
     text += f" from {_end(source, from_port)} to {_end(to, to_port)}"
     if protocol != "any":
         text += f" proto {protocol}"
-    if len(words) > 7 and words[6] != "-":
-        text += f" app {words[6].replace('%20', ' ')}"
+    if len(words) > 7:
+        for given, before in zip(words[6:8], (" app ", " from app "), strict=True):
+            text += "" if given == "-" else f"{before}{given.replace('%20', ' ')}"
     return text + (f" comment {_comment(comment)}" if comment else "")
 
 
@@ -132,19 +139,40 @@ def firewalld(machine: Machine, firewall: Firewall) -> Manager:
     there = any(one.table == "firewalld" or one.name == "INPUT_ZONES" for one in firewall.chains)
     if not there and not firewall.unseen:
         manager.active = False
-        return manager
+        return _kept(machine, manager, settings.get("DefaultZone", ""))
     try:
         zones = _asked(machine, "zone", "getActiveZones")
     except Absent:
         manager.active = False
-        return manager
+        return _kept(machine, manager, settings.get("DefaultZone", ""))
     except (Denied, Broken) as error:
+        # such as of firewalld before 0.9 or busctl before systemd 240; its files tell what it began with
         manager.active, manager.unseen = there or None, str(error)
-        return manager
+        return _kept(machine, manager, settings.get("DefaultZone", ""))
     manager.active = True
     for name, bound in sorted(zones.items()):
         told = _asked(machine, "zone", "getZoneSettings2", "s", str(name))
         manager.settings += list(read_zone(str(name), bound, told))
+    return manager
+
+
+def _kept(machine: Machine, manager: Manager, default: str) -> Manager:
+    """The settings that its files keep: of the default zone, and of those that were changed here."""
+    places = dict.fromkeys([default] if default else [], f"{FIREWALLD_SHIPPED}/zones")
+    with suppress(Absent):
+        for entry in machine.files.entries(f"{FIREWALLD}/zones"):
+            if entry.name.endswith(".xml"):
+                places[entry.name.removesuffix(".xml")] = f"{FIREWALLD}/zones"
+    for name, place in sorted(places.items()):
+        try:
+            zone = read_zone_file(machine.files.text(f"{place}/{name}.xml"))
+        except Absent:
+            continue
+        except (Denied, Broken) as error:
+            manager.unseen = f"{name}: {error}"
+            continue
+        manager.settings += read_zone(name, zone.bound, zone.told)
+        manager.unread += zone.unread
     return manager
 
 

@@ -84,6 +84,8 @@ class Choice:
 
     fields: tuple[str, ...]
     elements: tuple[tuple[tuple[Match, ...], Verdict], ...]
+    otherwise: Verdict | None = None
+    """For a packet that has these fields and is none of the elements."""
 
     def matches(self) -> list[Match]:
         """What its only field may be for each verdict."""

@@ -6,18 +6,22 @@ from typing import Any
 
 from watchman_mcp.machine.firewall.model import Choice, Condition, Effect, Match, Opaque, Part, Verdict
 from watchman_mcp.machine.firewall.nft_text import expression
-from watchman_mcp.machine.firewall.spans import Spans, has
+from watchman_mcp.machine.firewall.spans import has, merged
 from watchman_mcp.machine.firewall.terms import (
     Sets,
     Unknown,
     element_of,
     field_of,
     flags_of,
+    listed,
     match_of,
     plain,
+    usual,
 )
 
 _TOP = 2**32 - 1
+_FRAGMENT = {"payload": {"protocol": "ip", "field": "frag-off"}}
+"""Its bit 0x4000 is not about fragments, and is as the sender likes."""
 _FATES = ("accept", "drop", "return", "continue", "reject")
 _NOTHING = frozenset(
     (
@@ -30,6 +34,8 @@ _NOTHING = frozenset(
         "dup",
         "last",
         "secmark",
+        "tunnel",
+        "reset",
         "tproxied",
         "xt_LOG",
         "xt_NFLOG",
@@ -92,7 +98,28 @@ def _statement(statement: Any, sets: Sets) -> list[Part]:
             if isinstance(what, dict) and what.get("type") == "match"
             else [opaque, Verdict("unknown")]
         )
+    if kind in ("set", "map", "meter") and isinstance(what, dict):
+        return _put(statement, listed(what.get("stmt") or []), sets)
+    if kind in ("limit", "ct count"):
+        return [Opaque(expression(statement), _within(what, sets))]
     return _other(statement, kind, what)
+
+
+def _put(statement: Any, inner: list[Any], sets: Sets) -> list[Part]:
+    """What puts an element into a set; it is a condition where the element has one, such as a limit."""
+    found = [part for one in inner for part in _statement(one, sets)]
+    if not found:
+        return []
+    (first, *more) = found
+    alone = isinstance(first, Opaque) and not more
+    return [Opaque(expression(statement), first.within if alone and isinstance(first, Opaque) else None)]
+
+
+def _within(limit: Any, sets: Sets) -> bool | None:
+    """What a limit is while it is not reached."""
+    if isinstance(limit, dict):
+        return not limit.get("inv", False)
+    return not sets.limits[limit] if isinstance(limit, str) and limit in sets.limits else None
 
 
 def _other(statement: Any, kind: str, what: Any) -> list[Part]:
@@ -104,14 +131,8 @@ def _other(statement: Any, kind: str, what: Any) -> list[Part]:
         return [_translation(kind, what)]
     if kind in ("snat", "masquerade"):
         return [Verdict("accept")]
-    if kind == "set" and isinstance(what, dict):
-        # an element that is added under a condition, such as a limit, is a condition itself
-        return [Opaque(expression(statement))] if what.get("stmt") else []
     if kind.replace(" ", "_") in _NOTHING:
         return []
-    if kind in ("limit", "ct count"):
-        over = what.get("inv", False) if isinstance(what, dict) else None
-        return [Opaque(expression(statement), None if over is None else not over)]
     if kind == "quota":
         return [Opaque(expression(statement))]
     return [Opaque(expression(statement)), Verdict("unknown")]
@@ -125,11 +146,13 @@ def _match(what: dict[str, Any], sets: Sets) -> Part:
             left, mask = left["&"]
         if isinstance(left, dict) and "concat" in left and mask is None:
             fields = tuple(field_of(one) for one in left["concat"])
+        elif left == _FRAGMENT and type(mask) is int and not mask & 0x4000:
+            fields = ("ip fragment",)
         else:
             fields = (field_of(left),)
         return _compared(op, fields, right, mask, sets)
     except (Unknown, KeyError, TypeError, ValueError):
-        return Opaque(expression({"match": what}))
+        return Opaque(expression({"match": what}), usual(what))
 
 
 def _compared(op: str, fields: tuple[str, ...], right: Any, mask: Any, sets: Sets) -> Part:
@@ -140,9 +163,9 @@ def _compared(op: str, fields: tuple[str, ...], right: Any, mask: Any, sets: Set
         return Condition(fields, sets.matches(fields, right), negate)
     (field,) = fields
     if field == "tcp flags":
-        return _flags(op, right, mask)
+        return _flags(op, right, mask, sets)
     if mask is not None:
-        if field not in ("mark", "ctmark") or op not in ("==", "!="):
+        if field not in ("mark", "ctmark", "ip fragment") or op not in ("==", "!="):
             raise Unknown
         return Condition(fields, sets.matches(fields, right), negate, mask=int(mask))
     if field == "status" and op not in ("in", "!"):
@@ -154,14 +177,15 @@ def _compared(op: str, fields: tuple[str, ...], right: Any, mask: Any, sets: Set
     return Condition(fields, sets.matches(fields, right), negate)
 
 
-def _flags(op: str, right: Any, mask: Any) -> Condition:
-    wanted = flags_of(right)
-    if op in ("in", "!"):
+def _flags(op: str, right: Any, mask: Any, sets: Sets) -> Condition:
+    several = isinstance(right, dict) and "set" in right
+    wanted = [flags_of(one) for one in (sets.values(right) if several else [right])]
+    if op in ("in", "!") and not several:
         # any of the flags is set: what is left of them is not 0
-        return Condition(("tcp flags",), ((((1, 255),),),), op == "!", mask=wanted)
-    if op not in ("==", "!="):
+        return Condition(("tcp flags",), ((((1, 255),),),), op == "!", mask=wanted[0])
+    if op not in ("==", "!=", "in", *(() if several else "<")):
         raise Unknown
-    match: Spans = ((wanted, wanted),)
+    match = merged([(0, wanted[0] - 1)] if op == "<" else [(one, one) for one in wanted])
     return Condition(("tcp flags",), ((match,),), op == "!=", mask=None if mask is None else flags_of(mask))
 
 
@@ -181,16 +205,16 @@ def _choice(what: dict[str, Any], sets: Sets) -> Part:
         key = what["key"]
         keys = key["concat"] if isinstance(key, dict) and "concat" in key else [key]
         fields = tuple(field_of(one) for one in keys)
-        found = []
+        found, otherwise = [], None
         for pair in sets.values(what["data"]):
             value, fate = pair
             if (verdict := verdict_of(fate)) is None:
                 raise Unknown
             if plain(value) == "*":
-                # whatever no other element is: it comes last in what nft writes, but is not known to
-                raise Unknown
-            found.append((element_of(fields, value), verdict))
-        return Choice(fields, tuple(found))
+                otherwise = verdict
+            else:
+                found.append((element_of(fields, value), verdict))
+        return Choice(fields, tuple(found), otherwise)
     except (Unknown, KeyError, TypeError, ValueError):
         return Verdict("unknown")
 

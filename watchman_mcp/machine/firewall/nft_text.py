@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 _HEX = ("mark",)
-_QUOTED = ("iif", "oif", "iifname", "oifname")
+_NAMES = ("iif", "oif", "iifname", "oifname", "iifkind", "oifkind", "iifgroup", "oifgroup", "sdifname")
+_QUOTED = (*_NAMES, "day", "hour", "time", "helper")
+_HEADERS = ("exthdr", "tcp option", "fib", "ip option", "sctp chunk")
 _SHORT = ("iif", "oif", "iifname", "oifname", "iifgroup", "oifgroup")
 
 
@@ -54,11 +56,11 @@ def _value(value: Any, left: Any) -> str:
         return " . ".join(
             _value(one, side) for one, side in zip(value["concat"], left["concat"], strict=True)
         )
-    if isinstance(value, str) and (key in _QUOTED or key in ("day", "hour", "time", "helper")):
+    if isinstance(value, str) and (key in _QUOTED or kind == "osf"):
         return value if value.startswith("@") else quoted(value)
     if isinstance(value, int) and not isinstance(value, bool) and key in _HEX:
         return f"{value:#010x}"
-    if isinstance(value, bool) and kind in ("exthdr", "tcp option", "fib", "ip option"):
+    if isinstance(value, bool) and (key in ("ipsec", "secpath") or kind in _HEADERS):
         return "exists" if value else "missing"
     if isinstance(value, bool):
         return str(int(value))
@@ -79,7 +81,7 @@ def _match(what: dict[str, Any]) -> str:
     kind, pair = next(iter(left.items())) if isinstance(left, dict) else ("", [])
     if kind == "&" and _about(left)[0] == "payload" and pair[0]["payload"].get("field") == "flags":
         side = expression(pair[0])
-        bang = "" if op == "==" else "!= "
+        bang = "" if op == "==" else f"{op} "
         return f"{side} {bang}{_value(right, pair[0])} / {_value(pair[1], pair[0])}"
     shown = "" if op in ("==", "in") else f"{op} "
     if kind in ("&", "|", "^") and op == "==":
@@ -152,9 +154,28 @@ def _quota(what: Any) -> str:
 def _log(what: Any) -> str:
     words = ["log"]
     for name, value in (what or {}).items():
-        shown = quoted(value) if name == "prefix" else value
-        words.append(f"{name} {','.join(value) if isinstance(value, list) else shown}")
-    return " ".join(words)
+        if name == "flags":
+            words += [f"flags {flag}" for flag in (value if isinstance(value, list) else [value])]
+        else:
+            words.append(f"{name} {quoted(value) if name == 'prefix' else value}")
+    return " ".join(words).replace("tcp sequence flags tcp options", "tcp sequence,options")
+
+
+def _meter(what: dict[str, Any]) -> str:
+    size = f" size {what['size']}" if what.get("size") else ""
+    return f"meter {what['name']}{size} {{ {expression(what['key'])} {expression(what['stmt'])} }}"
+
+
+def _synproxy(what: Any) -> str:
+    if not isinstance(what, dict) or "mss" not in what:
+        return f"synproxy{'' if what is None else f' name {expression(what)}'}"
+    flags = what.get("flags", [])
+    scale = [f"wscale {what['wscale']}"] if "wscale" in what else []
+    return " ".join([f"synproxy mss {what['mss']}", *scale, *(flags if isinstance(flags, list) else [flags])])
+
+
+def _option(word: str) -> Callable[[Any], str]:
+    return lambda what: f"{word} {what['name']}" + (f" {what['field']}" if "field" in what else "")
 
 
 def _reject(what: Any) -> str:
@@ -173,12 +194,14 @@ def _nat(word: str) -> Callable[[Any], str]:
         text, address, port = word, what.get("addr"), what.get("port")
         if what.get("family"):
             text += f" {what['family']}"
+        if what.get("type_flags"):
+            text += " prefix"
         if address is not None or port is not None:
             shown = "" if address is None else _side(address)
             if port is not None and ":" in shown and isinstance(address, str):
                 shown = f"[{shown}]"
             text += f" to {shown}{'' if port is None else f':{_side(port)}'}"
-        flags = what.get("flags")
+        flags = [] if what.get("type_flags") else what.get("flags")
         return text + (f" {','.join(flags) if isinstance(flags, list) else flags}" if flags else "")
 
     return write
@@ -245,9 +268,14 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     "jhash": lambda what: f"jhash {expression(what['expr'])} mod {what['mod']}",
     "rt": lambda what: f"rt {what['key']}",
     "exthdr": lambda what: f"{what['name']} {what['field']}" if "field" in what else f"exthdr {what['name']}",
-    "tcp option": lambda what: (
-        f"tcp option {what['name']}" + (f" {what['field']}" if "field" in what else "")
+    **{word: _option(word) for word in ("tcp option", "ip option", "sctp chunk")},
+    "symhash": lambda what: f"symhash mod {what['mod']}",
+    "osf": lambda what: f"osf {what['key']}",
+    "ipsec": lambda what: " ".join(
+        ("ipsec", what["dir"], *([what["family"]] if "family" in what else []), what["key"])
     ),
+    "meter": _meter,
+    "synproxy": _synproxy,
     "prefix": lambda what: f"{what['addr']}/{what['len']}",
     "range": lambda what: "-".join(map(expression, what)),
     "concat": lambda what: " . ".join(map(expression, what)),
@@ -256,6 +284,7 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     "|": _operation("|"),
     "^": _operation("^"),
     **{word: _nat(word) for word in ("dnat", "snat", "redirect", "masquerade", "tproxy")},
-    **{word: _plain(word) for word in ("accept", "drop", "continue", "return", "notrack", "synproxy")},
-    **{word: _named(word) for word in ("ct timeout", "ct expectation", "secmark")},
+    **{word: _plain(word) for word in ("accept", "drop", "continue", "return", "notrack")},
+    **{word: _named(f"{word} set") for word in ("ct timeout", "ct expectation")},
+    "secmark": _named("secmark"),
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from watchman_mcp.machine.firewall.model import Chain, Effect, Firewall
-from watchman_mcp.machine.firewall.packet import Packet
+from watchman_mcp.machine.firewall.packet import Packet, named
 
 
 def orders_of(firewall: Firewall, hook: str, packet: Packet) -> Iterator[list[list[Chain]]]:
@@ -31,7 +31,7 @@ def _priority(chain: Chain) -> int:
 
 def _sees(chain: Chain, packet: Packet) -> bool:
     if chain.devices:
-        return packet.iif in chain.devices
+        return any(named(packet.iif, device) for device in chain.devices)
     if chain.id.family == "bridge":
         return packet.bridged
     return chain.id.family in ("inet", "ip" if packet.version == 4 else "ip6")

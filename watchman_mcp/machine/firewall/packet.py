@@ -12,6 +12,14 @@ SYN = 0x02
 EPHEMERAL: Spans = ((1024, 65535),)
 """Ports that connections come from; lower ones are an odd sender's choice."""
 
+GROUPS = {
+    1900: ("239.255.255.250", "ff02::c"),
+    3702: ("239.255.255.250", "ff02::c"),
+    5353: ("224.0.0.251", "ff02::fb"),
+    5355: ("224.0.0.252", "ff02::1:3"),
+}
+"""Whom neighbours ask at these ports of UDP; what listens there for all addresses hears it."""
+
 EARLY, INPUT, FORWARD = "early", "input", "forward"
 """Where a packet is: before connections are tracked, on its way in, and on its way to another machine."""
 
@@ -121,10 +129,11 @@ def _is(name: str, value: object, match: Match, mask: int | None) -> bool | None
         return str(value) in match
     if isinstance(value, int):
         return has(match, value if mask is None else value & mask)  # type: ignore[arg-type] # numbers go with numbers
-    return any(_named(str(value), str(pattern)) for pattern in match)
+    return any(named(str(value), str(pattern)) for pattern in match)
 
 
-def _named(name: str, pattern: str) -> bool:
+def named(name: str, pattern: str) -> bool:
+    """Whether the name of an interface is this one, or begins like it before a `*`."""
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
@@ -154,7 +163,7 @@ def _oif(packet: Packet, flow: Flow) -> str | None:
 
 def _facts(name: str, packet: Packet, flow: Flow, stage: str) -> object:
     untracked = stage == EARLY or flow.state == "untracked"
-    if untracked and name in ("ctmark", "direction", "origport", "status"):
+    if untracked and name in ("ctmark", "direction", "origaddr", "origport", "status"):
         return LACKS
     local = flow.daddr in packet.local if flow.daddr is not None else None
     kind = None if local is None else "local" if local else "unicast"
@@ -174,7 +183,7 @@ def _facts(name: str, packet: Packet, flow: Flow, stage: str) -> object:
         "pkttype": packet.cast,
         "daddrtype": kind,
         "daddrtype-iif": kind if packet.on_iif and not flow.translated else None,
-        "saddrlocal": "no",
+        "saddrtype": "unicast",
         "rpf": "exists",
     }
     return facts[name]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from errno import EINVAL, EPERM, EPROTONOSUPPORT
+from threading import get_native_id
+
 from watchman_mcp.errors import Absent, Broken, Denied, WatchmanError
 from watchman_mcp.machine import Machine
 from watchman_mcp.machine.commands import Output
 from watchman_mcp.machine.firewall import nft
+from watchman_mcp.machine.firewall.ipset import IpSets, read_sets
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import IP6TABLES, IPTABLES, NFTABLES, Chain, ChainId, Firewall
 
 OUTPUT_CAP = 512 << 20
 SECONDS = 60.0
 _LEGACY = (
-    (IPTABLES, "ip", "iptables", "/proc/thread-self/net/ip_tables_names"),
-    (IP6TABLES, "ip6", "ip6tables", "/proc/thread-self/net/ip6_tables_names"),
+    (IPTABLES, "ip", "iptables", "ip_tables_names"),
+    (IP6TABLES, "ip6", "ip6tables", "ip6_tables_names"),
 )
 _NAMES = {"ip": "iptables", "ip6": "ip6tables"}
 
@@ -39,10 +43,17 @@ def _nftables(machine: Machine, firewall: Firewall) -> bool:
     """Read what nftables has; whether there is anything, or a program that could put it there."""
     try:
         chains, unread = nft.read_ruleset(_output(machine, NFTABLES, ["nft", "-j", "list", "ruleset"]))
+        if not chains:
+            # nft 0.9.3 tells users who may not see the rules that there are none
+            kernel_tables()
     except Absent:
-        return _without_nft(machine, firewall)
-    except WatchmanError as error:
+        return _without_nft(firewall, "the program nft is not installed")
+    except Denied as error:
         firewall.unseen[NFTABLES] = str(error)
+        return True
+    except WatchmanError as error:
+        # such as of an nft that cannot write JSON; where the kernel has no table nothing is lost by it
+        _without_nft(firewall, str(error))
         return True
     if unread:
         firewall.unseen[NFTABLES] = f"{unread} parts of nft's answer cannot be read and were left out"
@@ -62,27 +73,37 @@ def _told(machine: Machine, family: str) -> dict[ChainId, Chain]:
         try:
             if program.endswith("-nft-save") or "nf_tables" in _version(machine, program):
                 text = _output(machine, NFTABLES, [program, "-c"])
-                return read_save(text, NFTABLES, family)[0]
+                return read_save(text, NFTABLES, family, _sets(machine, text))[0]
         except WatchmanError:
             continue
     return {}
 
 
+def _sets(machine: Machine, text: str) -> IpSets | None:
+    """The sets that these rules name; nothing where one may be told wrong: the rules stay unknown then."""
+    if "-set " not in text:
+        return None
+    try:
+        sets, unread = read_sets(_output(machine, "ipset", ["ipset", "save"]))
+    except WatchmanError:
+        return None
+    return None if unread else sets
+
+
 def _version(machine: Machine, program: str) -> str:
-    return machine.commands.run([program, "--version"]).stdout
+    # before 1.8 iptables-save itself does not know the question and saves instead
+    return machine.commands.run([program.removesuffix("-save"), "--version"]).stdout
 
 
-def _without_nft(machine: Machine, firewall: Firewall) -> bool:
-    """What can be said of nftables where its program is missing: whether the kernel has any table of it."""
+def _without_nft(firewall: Firewall, why: str) -> bool:
+    """Whether the kernel has a table of nftables, or may have one; says why that cannot be read then."""
     try:
         tables = kernel_tables()
     except WatchmanError as error:
         firewall.unseen[NFTABLES] = str(error)
         return True
     if tables:
-        firewall.unseen[NFTABLES] = (
-            f"the program nft is not installed, so {tables} tables of the kernel cannot be read"
-        )
+        firewall.unseen[NFTABLES] = f"{why}, so {tables} tables of the kernel cannot be read"
     return bool(tables)
 
 
@@ -98,14 +119,20 @@ def kernel_tables() -> int:
         with NFTables(nfgen_family=0) as kernel:
             return len(list(kernel.get_tables()))
     except NetlinkError as error:
-        if error.code == 1:
+        if error.code == EPERM:
             raise Denied("the tables of nftables may not be read by this user") from error
+        if error.code == EINVAL:
+            # a kernel with netfilter's sockets and without nftables
+            return 0
         raise Broken(f"the kernel does not tell the tables of nftables: {error}") from error
     except OSError as error:
-        # a kernel without nftables has no such socket, so no tables
         if isinstance(error, PermissionError):
             raise Denied("the tables of nftables may not be read by this user") from error
-        return 0
+        if error.errno == EPROTONOSUPPORT:
+            # a kernel without nftables has no such socket, so no tables
+            return 0
+        # such as of a service that may not have sockets of this family; nft tells of no rules then
+        raise Broken(f"the kernel cannot be asked for the tables of nftables: {error}") from error
 
 
 def _legacy(
@@ -113,10 +140,12 @@ def _legacy(
 ) -> bool:
     """Read the rules of a legacy iptables, where the kernel has any table of it."""
     try:
-        tables = machine.files.text(names).split()
+        # that of this thread; /proc/thread-self is not in kernels before 3.17, such as that of CentOS 7
+        tables = machine.files.text(f"/proc/self/task/{get_native_id()}/net/{names}").split()
         if not tables:
             return False
-        chains, unread = read_save(_legacy_save(machine, backend, program), backend, family)
+        text = _legacy_save(machine, backend, program)
+        chains, unread = read_save(text, backend, family, _sets(machine, text))
     except Absent:
         return False
     except WatchmanError as error:

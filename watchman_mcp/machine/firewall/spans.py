@@ -104,6 +104,10 @@ def of_network(text: str) -> Spans:
     Raises: ValueError.
     """
     network: IPv4Network | IPv6Network = ip_network(text, strict=False)
+    mask = text.partition("/")[2]
+    if "." in mask and int(network.netmask) != of_address(mask):
+        # 0.0.0.255 is all that ends alike for iptables, and a network for Python
+        raise ValueError(text)
     return ((int(network.network_address), int(network.broadcast_address)),)
 
 

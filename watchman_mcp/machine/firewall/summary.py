@@ -23,6 +23,21 @@ _MAKERS = (
     ("NETAVARK", "podman"),
     ("CNI-", "cni"),
     ("sshguard", "sshguard"),
+    ("fail2ban-", "fail2ban"),
+    ("PVEFW-", "proxmox"),
+    ("nixos-fw", "nixos"),
+    ("FLANNEL-", "flannel"),
+    ("WEAVE-", "weave"),
+    ("ISTIO_", "istio"),
+    ("ANTREA-", "antrea"),
+    ("MINIUPNPD", "miniupnpd"),
+    ("zone_", "openwrt"),
+    *(
+        (name, "firewalld")
+        for name in ("INPUT_ZONES", "FORWARD_ZONES", "FORWARD_IN_ZONES", "FORWARD_OUT_ZONES")
+    ),
+    *((name, "firewalld") for name in ("PREROUTING_ZONES", "POSTROUTING_ZONES", "FWDI_", "FWDO_")),
+    *((name, "csf") for name in ("LOCALINPUT", "LOCALOUTPUT", "DENYIN", "DENYOUT")),
 )
 _TABLES = {
     "firewalld": "firewalld",
@@ -33,6 +48,12 @@ _TABLES = {
     "crowdsec": "crowdsec",
     "crowdsec6": "crowdsec",
     "docker-bridges": "docker",
+    "kube-proxy": "kubernetes",
+    "fw4": "openwrt",
+    "foomuuri": "foomuuri",
+    "nixos-fw": "nixos",
+    "proxmox-firewall": "proxmox",
+    "proxmox-firewall-guests": "proxmox",
     "lxd": "lxd",
     "incus": "incus",
 }
@@ -106,7 +127,8 @@ def _note(found: Summary, name: str, matches: list[Match], negate: bool, part: C
 
 
 def _note_ports(found: Summary, matches: list[Match], negate: bool) -> None:
-    spans = _all(matches)
+    some = [match for match in matches if match != ((0, 65535),)]
+    spans = _all(some or matches)
     found.ports = ("!" if negate else "") + numbers(spans)
     if len(spans) == 1 and spans[0][0] == spans[0][1] and not negate:
         found.port = spans[0][0]

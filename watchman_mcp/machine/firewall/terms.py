@@ -21,6 +21,7 @@ PROTOCOLS = {
 FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ecn": 64, "cwr": 128}
 VERSIONS = {"ip": "ipv4", "ip6": "ipv6", "2": "ipv4", "10": "ipv6"}
 _PORTS = ("tcp", "udp", "th", "sctp", "dccp", "udplite")
+_ADDRESSES = frozenset(("local", "broadcast", "multicast", "anycast", "unicast", "unspec"))
 _META = {
     "iif": "iif",
     "iifname": "iif",
@@ -38,11 +39,20 @@ _CT = {
     "mark": "ctmark",
     "direction": "direction",
     "proto-dst": "origport",
+    "ip daddr": "origaddr",
+    "ip6 daddr": "origaddr",
+    "ip saddr": "ip saddr",
+    "ip6 saddr": "ip6 saddr",
 }
 
 
 class Unknown(Exception):
     """Something that is not understood here; whoever asked takes it for a condition that cannot be told."""
+
+
+def listed(value: Any) -> list[Any]:
+    """A value that nft 1.1.4 writes alone and the others as a list."""
+    return value if isinstance(value, list) else [value]
 
 
 def field_of(left: Any) -> str:
@@ -54,8 +64,10 @@ def field_of(left: Any) -> str:
         kind, what = next(iter(left.items()))
         if kind == "meta" and what.get("key") in _META:
             return _META[what["key"]]
-        if kind == "ct" and what.get("dir", "original") == "original" and what.get("key") in _CT:
-            return _CT[what["key"]]
+        if kind == "ct" and what.get("dir", "original") == "original":
+            key = " ".join(str(what[name]) for name in ("family", "key") if name in what)
+            if key in _CT:
+                return _CT[key]
         if kind == "payload" and "field" in what:
             return _payload(str(what.get("protocol")), str(what["field"]))
         if kind == "fib":
@@ -77,10 +89,12 @@ def _payload(protocol: str, name: str) -> str:
 
 
 def _fib(what: dict[str, Any]) -> str:
-    flags, result = set(what.get("flags", ())), what.get("result")
+    flags, result = set(listed(what.get("flags", []))), what.get("result")
     if result == "type" and "daddr" in flags and "saddr" not in flags and "oif" not in flags:
         return "daddrtype-iif" if "iif" in flags else "daddrtype"
-    if result in ("oif", "oifname") and flags in ({"saddr", "iif"}, {"saddr", "mark", "iif"}):
+    if result == "type" and "saddr" in flags and not flags & {"daddr", "oif"}:
+        return "saddrtype"
+    if result in ("oif", "oifname", "check") and flags in ({"saddr", "iif"}, {"saddr", "mark", "iif"}):
         return "rpf"
     raise Unknown
 
@@ -92,20 +106,40 @@ def match_of(field: str, values: list[Any]) -> Match:
     """
     what = field.rpartition(" ")[2]
     try:
-        if what in ("saddr", "daddr"):
+        if what in ("saddr", "daddr", "origaddr"):
             return merged(span for value in values for span in _addresses(value))
-        if what in ("dport", "sport", "mark", "ctmark", "origport"):
+        if what in ("dport", "sport", "mark", "ctmark", "origport", "fragment"):
             return merged(_number(value, int) for value in values)
         if what == "flags":
             return merged(_number(value, flags_of) for value in values)
         if what in ("iif", "oif"):
             return tuple(_word(value) for value in values)
         if what == "rpf":
-            return frozenset("exists" if value is True else "missing" for value in values)
+            # an interface of no number, as it was written before there was a word for it
+            return frozenset({True: "exists", False: "missing", "0": "missing"}[value] for value in values)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise Unknown from error
+    if what == "saddrtype" and not _ADDRESSES.issuperset(map(_word, values)):
+        # this machine may have such a route to anybody
+        raise Unknown
     names = {"protocol": PROTOCOLS, "version": VERSIONS, "pkttype": {"host": "unicast"}}.get(what, {})
     return frozenset(names.get(word, word) for word in map(_word, values))
+
+
+SMALLEST = 536
+"""The size of a segment that every machine takes; none that means well asks for less."""
+
+
+def usual(what: dict[str, Any]) -> bool | None:
+    """What a comparison comes to for a packet without the rare things that few send; None for another one."""
+    left, right, unlike = what.get("left"), what.get("right"), what.get("op") == "!="
+    kind, inner = next(iter(left.items())) if isinstance(left, dict) and len(left) == 1 else ("", None)
+    if kind in ("exthdr", "ip option") and isinstance(inner, dict):
+        return "field" not in inner and (right is False) != unlike
+    if kind == "tcp option" and inner == {"name": "maxseg", "field": "size"} and what.get("op") != ">":
+        top = right["range"][1] if isinstance(right, dict) and "range" in right else right
+        return unlike if type(top) is int and top <= SMALLEST else None
+    return None
 
 
 def flags_of(value: Any) -> int:
@@ -143,9 +177,11 @@ def _word(value: Any) -> str:
 
 @dataclass(slots=True)
 class Sets:
-    """The named sets and maps of a table."""
+    """The named sets, maps and limits of a table."""
 
     elements: dict[str, list[Any]] = field(default_factory=dict)
+    limits: dict[str, bool] = field(default_factory=dict)
+    """Whether a limit is for what goes over it."""
     _resolved: dict[tuple[str, tuple[str, ...]], tuple[tuple[Match, ...], ...]] = field(default_factory=dict)
     """What they are for the fields that rules compare with them: many rules may name one large set."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -71,7 +72,8 @@ def here() -> Survey:
 
     Raises: Broken.
     """
-    return Survey(_read("/proc/thread-self/net"), _ports())
+    # /proc/thread-self is not in kernels before 3.17
+    return Survey(_read(f"/proc/self/task/{threading.get_native_id()}/net"), _ports())
 
 
 def there(namespace: Namespace) -> Survey:
