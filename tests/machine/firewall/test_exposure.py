@@ -1,17 +1,20 @@
 """Who can reach what listens, on firewalls as nft and iptables tell them."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from watchman_mcp.errors import Broken
+from watchman_mcp.machine import netlink
 from watchman_mcp.machine.firewall.evaluate import decide
 from watchman_mcp.machine.firewall.exposure import Endpoint, Interface, Verdict, exposure
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import IPTABLES, Firewall
 from watchman_mcp.machine.firewall.nft import read_ruleset
 from watchman_mcp.machine.firewall.packet import Packet
+from watchman_mcp.machine.firewall.places import places
 from watchman_mcp.machine.firewall.spans import of_address
 
 OUT = Interface("eth0", ("192.168.1.5/24",), "ethernet", ("default",))
@@ -136,6 +139,58 @@ def test_a_table_that_is_switched_off_decides_nothing() -> None:
         chain.dormant = True
 
     assert seen(firewall).exposure == "internet"
+
+
+@pytest.mark.parametrize(
+    ("expression", "below", "exposed"),
+    [
+        ([PORT_22, DROP], ("port0", "eth9"), "unknown"),
+        ([OPAQUE], ("port0",), "unknown"),
+        ([PORT_22, ACCEPT], ("port0",), "internet"),
+        ([PORT_22, DROP], ("port1",), "internet"),
+        ([PORT_22, DROP], (), "internet"),
+    ],
+)
+def test_what_may_be_shut_out_before_it_comes_to_an_interface_is_not_told_to_be_open(
+    expression: list[Any], below: tuple[str, ...], exposed: str
+) -> None:
+    where = {"family": "netdev", "table": "early"}
+    hook = {"type": "filter", "hook": "ingress", "dev": "port0", "prio": 0, "policy": "accept"}
+    firewall = nft(
+        more=(
+            {"table": {"family": "netdev", "name": "early"}},
+            {"chain": {**where, "name": "c", **hook}},
+            {"rule": {**where, "chain": "c", "handle": 1, "expr": expression}},
+        )
+    )
+
+    verdict = exposure(firewall, [replace(OUT, below=below)], SSH)
+
+    assert verdict.exposure == exposed
+    assert ("early c" in " ".join(verdict.reasons)) == (exposed == "unknown")
+
+
+def test_packets_come_by_all_that_an_interface_is_made_of() -> None:
+    def link(name: str, kind: str, master: str | None = None, parent: str | None = None) -> netlink.Interface:
+        return netlink.Interface(1, name, "UP", kind, None, 1500, [], master, parent, None)
+
+    links = [
+        link("eth0", "ethernet", "bond0"),
+        link("eth1", "ethernet", "bond0"),
+        link("bond0", "bond"),
+        link("bond0.7", "vlan", parent="bond0"),
+        link("gre1", "gre", parent="bond0"),
+        link("loop", "vlan", parent="loop"),
+    ]
+
+    found = {one.name: set(one.below) for one in places(netlink.Network(links, [], []))}
+
+    assert found == {
+        "bond0": {"eth0", "eth1"},
+        "bond0.7": {"bond0", "eth0", "eth1"},
+        "gre1": set(),
+        "loop": {"loop"},
+    }
 
 
 def test_what_is_handed_on_to_a_container_is_reached_through_the_forward_chain() -> None:

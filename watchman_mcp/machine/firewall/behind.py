@@ -117,6 +117,7 @@ class _Arriving:
             local=local,
             oif=beyond,
             primary=int(self.target),
+            below=one.below,
         )
         public, near = senders(inside.firewall, one, version)
         self.answered = union(public, near)

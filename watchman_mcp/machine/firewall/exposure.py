@@ -60,6 +60,8 @@ class Interface:
     networks: tuple[str, ...] = ()
     kind: str | None = None
     routed: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+    """Interfaces that its packets come by before, such as members of a bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def _ways(
             on_iif=target in own or target.is_multicast,
             primary=next((int(address) for address in own if not address.is_link_local), None),
             bridged=one.kind == "bridge",
+            below=one.below,
             cast="multicast" if target.is_multicast else "unicast",
         )
         public = NONE if near_only else internet

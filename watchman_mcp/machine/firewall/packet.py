@@ -50,6 +50,8 @@ class Packet:
     """The first address of the interface, which a redirected packet is for; None: that which it was for."""
     bridged: bool = False
     """Whether the interface is a bridge."""
+    below: tuple[str, ...] = ()
+    """Interfaces by one of which it came before."""
     cast: str = "unicast"
     """unicast, multicast or broadcast."""
 

@@ -20,6 +20,8 @@ DEFAULTS = {
 
 JOINED = ("bridge", "bond", "team")
 """Kinds of masters whose members take no packets themselves."""
+UPON = ("vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec")
+"""Kinds of interfaces whose packets come by another one as they are, or with a tag."""
 
 
 def places(network: Network) -> list[Interface]:
@@ -29,8 +31,36 @@ def places(network: Network) -> list[Interface]:
         if hop.interface and hop.type == "unicast":
             routed[hop.interface].append(DEFAULTS.get((hop.family, hop.destination), hop.destination))
     kinds = {one.name: one.kind for one in network.interfaces}
+    lower = _lower(network)
     return [
-        Interface(one.name, tuple(one.networks), one.kind, tuple(dict.fromkeys(routed[one.name])))
+        Interface(
+            one.name,
+            tuple(one.networks),
+            one.kind,
+            tuple(dict.fromkeys(routed[one.name])),
+            tuple(_all_below(one.name, lower)),
+        )
         for one in network.interfaces
         if one.state == "UP" and kinds.get(one.master or "") not in JOINED
     ]
+
+
+def _lower(network: Network) -> dict[str, list[str]]:
+    """The interfaces right below each one."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in network.interfaces:
+        if one.master:
+            found[one.master].append(one.name)
+        if one.parent and one.kind in UPON:
+            found[one.name].append(one.parent)
+    return found
+
+
+def _all_below(name: str, lower: dict[str, list[str]]) -> dict[str, None]:
+    found: dict[str, None] = {}
+    todo = [*lower.get(name, ())]
+    while todo:
+        if (one := todo.pop()) not in found:
+            found[one] = None
+            todo += lower.get(one, ())
+    return found

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from watchman_mcp.machine.firewall.evaluate import follow
-from watchman_mcp.machine.firewall.model import Condition, Firewall, Rule, Verdict
+from watchman_mcp.machine.firewall.model import Choice, Condition, Firewall, Opaque, Part, Rule, Verdict
 from watchman_mcp.machine.firewall.outcome import Decision
-from watchman_mcp.machine.firewall.packet import Packet
+from watchman_mcp.machine.firewall.packet import Packet, named
 from watchman_mcp.machine.firewall.spans import NONE, Spans, intersection, merged, union, without
 
+GOES_ON = ("accept", "return", "continue")
+"""What keeps nobody out."""
 MOST_PORTS = 32
 """Other ports that are tried; rules that send more of them here are few."""
 
@@ -35,7 +38,29 @@ def reach(firewall: Firewall, packet: Packet, sources: Spans) -> Reach:
         more = _reach(firewall, packet, found.maybe, within=True)
         found.open = union(found.open, more.open)
         found.maybe = without(found.maybe, found.open)
+    if shutting := [*_below(firewall, packet)]:
+        # It is not followed which of these interfaces a packet comes by, and what it looks like there.
+        found.open, found.maybe = NONE, union(found.open, found.maybe)
+        found.decisions += [replace(one, sources=sources) for one in shutting]
     return found
+
+
+def _below(firewall: Firewall, packet: Packet) -> Iterator[Decision]:
+    """What may keep packets out that come by an interface below the one that they are told to come by."""
+    for chain in firewall.chains.values() if packet.below else ():
+        devices = [one for one in chain.devices if any(named(name, one) for name in packet.below)]
+        if devices and chain.hook == "ingress" and not chain.dormant:
+            if chain.policy == "drop":
+                yield Decision(chain.id, None, "drop", NONE)
+            yield from (
+                Decision(chain.id, rule, "unknown", NONE)
+                for rule in chain.rules
+                if any(map(_may_drop, rule.parts))
+            )
+
+
+def _may_drop(part: Part) -> bool:
+    return isinstance(part, Choice | Opaque) or (isinstance(part, Verdict) and part.kind not in GOES_ON)
 
 
 def _reach(firewall: Firewall, packet: Packet, sources: Spans, *, within: bool) -> Reach:
