@@ -9,7 +9,7 @@ from tests.machine.firewall.test_ipset import SAVED as IPSETS
 from tests.machine.firewall.test_iptables import SAVED
 from tests.machine.firewall.test_managers import WORK
 from watchman_mcp.errors import Broken
-from watchman_mcp.machine.firewall import managers, nft, spans, zones
+from watchman_mcp.machine.firewall import managers, nft, nft_devices, spans, zones
 from watchman_mcp.machine.firewall.evaluate import decide
 from watchman_mcp.machine.firewall.ipset import read_sets
 from watchman_mcp.machine.firewall.iptables import read_save
@@ -154,6 +154,29 @@ def _saved(content: bytes) -> object:
     return _followed(chains)
 
 
+_CHAINS = b"""table inet t {
+	chain in {
+		type filter hook input priority filter; policy drop;
+	}
+}
+table netdev early {
+	chain one {
+		type filter hook ingress device "eth0" priority -500; policy accept;
+	}
+	chain two {
+		comment "type filter hook ingress device "
+		type filter hook ingress devices = { "eth0", eth1 } priority filter; policy accept;
+	}
+}
+"""
+
+
+def _devices(content: bytes) -> object:
+    found = nft_devices.read_devices(text_of(content))
+    assert all(all(devices) for devices in found.values())
+    return found
+
+
 def _ruleset(content: bytes) -> object:
     text = text_of(content)
     chains, unread = nft.read_ruleset(text)
@@ -241,6 +264,7 @@ READERS = (
         share=2,
         with_=("firewall.nft.told_by_iptables", "firewall.nft_text.quoted", "firewall.terms.match_of"),
     ),
+    Reader("firewall.nft_devices.read_devices", _devices, (_CHAINS,)),
     Reader(
         "firewall.ipset.read_sets",
         _sets,

@@ -214,6 +214,20 @@ def test_of_chains_of_one_priority_nobody_knows_which_is_asked_first(
     assert cabled.attempt([one]) == {one: verdict == "accept"}  # the second one is asked first
 
 
+@pytest.mark.parametrize("devices", ['device "eth0"', "devices = { eth1, eth0 }", "device eth1"])
+def test_a_chain_at_the_ingress_of_devices_is_for_what_comes_by_them(cabled: Pair, devices: str) -> None:
+    chain = f"type filter hook ingress {devices} priority 0"
+    load(cabled, Ruleset(f"table netdev t {{\n chain c {{\n  {chain}\n  tcp dport 22 drop\n }}\n}}\n", {}))
+    tries = [Try("tcp", "eth0", "203.0.113.5", "198.51.100.1", port) for port in (22, 80)]
+    firewall = read(cabled)
+
+    said = [decide(firewall, packet(one), one.source).verdict == "accept" for one in tries]
+
+    assert said == [cabled.attempt(tries)[one] for one in tries] == ["eth0" not in devices, True]
+    endpoint = Endpoint("tcp", "198.51.100.1", 22)
+    assert (exposure(firewall, INTERFACES[:2], endpoint).exposure == "internet") == ("eth0" not in devices)
+
+
 ODD = (
     "-p tcp -m multiport --ports 22,80 -j DROP",
     "-m addrtype --src-type LOCAL -j DROP",

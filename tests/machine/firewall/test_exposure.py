@@ -149,13 +149,16 @@ def test_a_table_that_is_switched_off_decides_nothing() -> None:
         ([PORT_22, ACCEPT], ("port0",), "internet"),
         ([PORT_22, DROP], ("port1",), "internet"),
         ([PORT_22, DROP], (), "internet"),
+        ([PORT_22, DROP], None, "unknown"),
     ],
 )
 def test_what_may_be_shut_out_before_it_comes_to_an_interface_is_not_told_to_be_open(
-    expression: list[Any], below: tuple[str, ...], exposed: str
+    expression: list[Any], below: tuple[str, ...] | None, exposed: str
 ) -> None:
+    """None: it is not told of which device the chain is."""
     where = {"family": "netdev", "table": "early"}
-    hook = {"type": "filter", "hook": "ingress", "dev": "port0", "prio": 0, "policy": "accept"}
+    hook = {"type": "filter", "hook": "ingress", "prio": 0, "policy": "accept"}
+    hook |= {} if below is None else {"dev": "port0"}
     firewall = nft(
         more=(
             {"table": {"family": "netdev", "name": "early"}},
@@ -164,7 +167,7 @@ def test_what_may_be_shut_out_before_it_comes_to_an_interface_is_not_told_to_be_
         )
     )
 
-    verdict = exposure(firewall, [replace(OUT, below=below)], SSH)
+    verdict = exposure(firewall, [replace(OUT, below=below or ())], SSH)
 
     assert verdict.exposure == exposed
     assert ("early c" in " ".join(verdict.reasons)) == (exposed == "unknown")

@@ -46,10 +46,12 @@ def reach(firewall: Firewall, packet: Packet, sources: Spans) -> Reach:
 
 
 def _below(firewall: Firewall, packet: Packet) -> Iterator[Decision]:
-    """What may keep packets out that come by an interface below the one that they are told to come by."""
-    for chain in firewall.chains.values() if packet.below else ():
-        devices = [one for one in chain.devices if any(named(name, one) for name in packet.below)]
-        if devices and chain.hook == "ingress" and not chain.dormant:
+    """What may keep packets out below the interface that they are told to come by, or nobody knows where."""
+    for chain in firewall.chains.values():
+        if chain.hook != "ingress" or chain.dormant:
+            continue
+        met = any(named(name, device) for device in chain.devices for name in packet.below)
+        if met or not chain.devices:
             if chain.policy == "drop":
                 yield Decision(chain.id, None, "drop", NONE)
             yield from (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from errno import EINVAL, EPERM, EPROTONOSUPPORT
 from threading import get_native_id
 
@@ -12,6 +14,7 @@ from watchman_mcp.machine.firewall import nft
 from watchman_mcp.machine.firewall.ipset import IpSets, read_sets
 from watchman_mcp.machine.firewall.iptables import read_save
 from watchman_mcp.machine.firewall.model import IP6TABLES, IPTABLES, NFTABLES, Chain, ChainId, Firewall
+from watchman_mcp.machine.firewall.nft_devices import read_devices
 
 OUTPUT_CAP = 512 << 20
 SECONDS = 60.0
@@ -60,8 +63,19 @@ def _nftables(machine: Machine, firewall: Firewall) -> bool:
     for family, tables in nft.of_iptables(chains).items():
         told = _told(machine, family)
         nft.told_by_iptables(chains, told, family, tables)
+    _name_devices(machine, chains.values())
     firewall.add(chains)
     return True
+
+
+def _name_devices(machine: Machine, chains: Iterable[Chain]) -> None:
+    """Say of chains at an ingress which devices they are at; of one that stays without it is not known."""
+    nameless = [chain for chain in chains if chain.hook == "ingress" and not chain.devices]
+    if nameless:
+        with suppress(WatchmanError):
+            devices = read_devices(_output(machine, NFTABLES, ["nft", "list", "chains"]))
+            for chain in nameless:
+                chain.devices = devices.get(chain.id, ())
 
 
 def _told(machine: Machine, family: str) -> dict[ChainId, Chain]:
