@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -395,6 +396,14 @@ def test_no_rules_and_no_program_and_no_right_are_three_answers(cabled: Pair, tm
     assert said.startswith("nftables: the rules of nftables may not be read by this user (nft: ")
 
 
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A directory that any user may look into; those of pytest are its user's own."""
+    with tempfile.TemporaryDirectory() as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -404,13 +413,12 @@ def test_no_rules_and_no_program_and_no_right_are_three_answers(cabled: Pair, tm
     ],
 )
 def test_an_nft_that_tells_of_no_rules_is_not_believed_by_a_user_who_may_not_see_them(
-    cabled: Pair, tmp_path: Path, script: str
+    cabled: Pair, everybodys: Path, script: str
 ) -> None:
-    (tmp_path / "nft").write_text(f"#!/bin/sh\n{script}\n")
-    for place in (tmp_path, tmp_path / "nft", *tmp_path.parents[:2]):
-        place.chmod(0o755)
+    (everybodys / "nft").write_text(f"#!/bin/sh\n{script}\n")
+    (everybodys / "nft").chmod(0o755)
     cabled.here.run("nft", "flush ruleset")
-    commands, root = Commands(f"{tmp_path}:{SEARCH_PATH}"), Path("/")
+    commands, root = Commands(f"{everybodys}:{SEARCH_PATH}"), Path("/")
     look = UNPRIVILEGED.replace("Commands()", f"Commands({commands.path!r})")
 
     def of_root() -> dict[str, str]:
