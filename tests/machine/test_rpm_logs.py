@@ -143,10 +143,11 @@ def test_a_step_that_dnf_3_writes_twice_is_one_change() -> None:
 def test_yum_named_packages_in_three_ways(said: str, name: str, arch: str, version: str | None) -> None:
     log = YumLog(Clock(ZONE), WRITTEN)
 
-    told = list(log.told(lines(f"Dec 24 10:00:00 Updated: {said}\nDec 24 10:00:00 Updated: a b c")))
+    odd = "Dec 24 10:00:00 Updated: a b c\nDec 24 10:00:00 Erased: \N{LINE SEPARATOR}"
+    told = list(log.told(lines(f"Dec 24 10:00:00 Updated: {said}\n{odd}")))
 
     assert [one.change[1:] for one in told] == [(name, arch, None, version)]
-    assert log.unreadable == 1
+    assert log.unreadable == 2
 
 
 def test_a_log_of_an_image_whose_files_are_dated_to_1970_tells_no_year(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _SYSTEM = re.compile(
     r"(?P<name>(?:nixos|darwin)-system(?:-.+?)?)-(?P<version>\d\d\.\d\d(?:[.-].*)?)", re.DOTALL
 )
 _OUTPUT = re.compile(
-    r"(?P<version>.*[^-])-(?:bin|dev|devdoc|devman|debug|doc|info|lib|man|out|static|terminfo)"
+    r"(?P<version>.*[^-])-(?:bin|dev|devdoc|devman|debug|doc|info|lib|man|out|static|terminfo)", re.DOTALL
 )
 
 
@@ -80,7 +80,9 @@ def _elements(found: Iterable[tuple[str, object]]) -> Iterator[Element]:
         known = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
         # Its paths are those of its outputs, whose names end in that of the output but for the main one.
         if known and (named := split(min(known, key=len))):
-            version = named[1] and _OUTPUT.sub(r"\g<version>", named[1])
+            version = named[1]
+            if version and (output := _OUTPUT.fullmatch(version)):
+                version = output["version"]
             yield Element(
                 name or named[0], version, source if isinstance(source, str) else None, tuple(known)
             )

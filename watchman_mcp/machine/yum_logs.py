@@ -56,6 +56,8 @@ def _read_package(text: str) -> Named | None:
     `app.noarch 1:2.0-1`.
     """
     words = text.split()
+    if not words:
+        return None
     if len(words) == 1:
         return read_named(words[0]) or Named(words[0], None, "")
     if len(words) == 3 and words[1] == "-":
