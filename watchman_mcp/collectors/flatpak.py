@@ -228,7 +228,10 @@ def _read(directory: Directory) -> tuple[datetime, Deployed, str]:
 def _records(look: Look, installation: str, found: list[_Found]) -> Iterator[Record]:
     """What was deployed since the last look."""
     before = cast("dict[str, Mark] | None", look.marks.get(installation))
-    look.marks[installation] = {one.reference: one.mark for one in found}
+    # One that is just being replaced cannot be read: what was known of it counts until it can.
+    known = before or {}
+    marks = {one.reference: one.mark if one.deployed.origin else known.get(one.reference) for one in found}
+    look.marks[installation] = {reference: mark for reference, mark in marks.items() if mark}
     for one in found if before is not None else ():
         old = before.get(one.reference) if before else None
         if one.deployed.origin and (old is None or (old[0], old[2]) != (one.mark[0], one.mark[2])):
