@@ -126,6 +126,28 @@ def test_a_deployment_that_cannot_be_read_is_known_by_its_commit(tmp_path: Path)
     assert found["unobserved"] == [f"flatpak:/var/lib/flatpak/app/org.example.App/x86_64/stable/{COMMIT}"]
 
 
+def test_an_older_build_that_comes_while_the_newer_one_goes_is_a_downgrade(tmp_path: Path) -> None:
+    newer = "b" * 64
+    place = tmp_path / "var/lib/flatpak/app/org.example.App/x86_64/stable"
+    marks: dict[str, object] = {}
+    builds = ((newer, 1_800_000_000), (newer, None), (COMMIT, 1_700_000_000))
+    told = []
+    for commit, timestamp in builds:  # in between the newer one has no description any more
+        (place / commit).mkdir(parents=True, exist_ok=True)
+        description = place / commit / "deploy"
+        if timestamp:
+            values = {"timestamp": timestamp.to_bytes(8, "little") + b"\0t"}
+            description.write_bytes(deploy("flathub", commit, 4096, values))
+        else:
+            description.unlink()
+        (place / "active").unlink(missing_ok=True)
+        (place / "active").symlink_to(commit)
+        found = graph("flatpak", look_at(tmp_path, "flatpak", marks=marks))
+        told.append([one["type"] for one in found.get("records", ())])
+
+    assert told == [[], [], ["package_downgrade"]]
+
+
 def test_a_machine_without_an_installation_has_no_flatpak(tmp_path: Path) -> None:
     assert graph("flatpak", look_at(tmp_path, "flatpak")) == {"raises": "Absent"}
 
