@@ -207,7 +207,8 @@ def _deployment(
         installed_at=at if deployed.origin else None,
         requested=True if kind == "app" else None,  # runtimes mostly come with what needs them
         held=None if masks is None else masked(reference, masks),
-        state="installed",
+        # Without a description it is on its way, from a build or to one.
+        state="installed" if deployed.origin else "half-installed",
         size_bytes=deployed.size_bytes,
         summary=deployed.summary or None,
         stream=branch,
