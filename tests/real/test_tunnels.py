@@ -109,7 +109,7 @@ def test_an_interface_of_wireguard_is_told_where_nothing_can_ask_for_its_peers(
     told = {node["namespace"]: node for node in found["nodes"] if node["type"] == "wireguard"}
     assert {place: node["interface"] for place, node in told.items()} == places
     assert {(node["status"], node["peer"]) for node in told.values()} == {("unknown", None)}
-    assert {"vpn:wireguard", f"vpn:netns/{there.name}:wireguard"} <= found["unobserved"].keys()
+    assert {"vpn:wireguard", f"vpn:netns/{there.name}/wireguard"} <= found["unobserved"].keys()
 
 
 CARRIERS = "from watchman_mcp.machine.ways import carriers; print(*carriers())"

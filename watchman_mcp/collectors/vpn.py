@@ -67,7 +67,7 @@ def _elsewhere(look: Look) -> Iterator[VPNConnection | Edge]:
         with look.part(scope := f"{look.scope}:netns/{one.name}"):
             known = inside(one, links)
         for kind in ELSEWHERE if known else ():
-            with look.part(f"{scope}:{kind}"):
+            with look.part(f"{scope}/{kind}"):  # below it: where it may not be entered, all of it stays known
                 found, decided = inside(one, partial(_within, partial(KINDS[kind], look, known, named)))
                 for tunnel in found:
                     yield from _rows(tunnel, decided, one.name)
@@ -137,7 +137,7 @@ def _wireguard(kind: str, look: Look, known: list[Link], named: set[str]) -> lis
 
 def _unasked(kind: str, look: Look, known: list[Link], _named: set[str]) -> list[Tunnel]:
     """Interfaces of WireGuard whose peers this user may not see, or nobody without `wg` or `awg`."""
-    asked = f"{look.scope.rpartition(':')[0]}:{kind}"
+    asked = look.scope.removesuffix("-interfaces")
     if asked in look.seen:
         raise Absent("their peers are told")
     names = _wireguards(kind, look, known)
